@@ -1,0 +1,141 @@
+"""Notebooks and homework check themselves.
+
+A check prints one line and never raises, so that *Run all* goes on. ``✓``
+means it agrees, ``✗`` says what differs, ``·`` means not attempted yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+
+def agree(
+    mine: Callable,
+    reference: Callable,
+    *cases: tuple,
+    mistakes: Mapping[str, Callable] | None = None,
+    tolerance: float = 1e-6,
+) -> None:
+    """Compare two functions on every case and print one line.
+
+    Args:
+        mine: The reader's function. A body of ``...`` counts as not attempted.
+        reference: The function it should agree with.
+        cases: One tuple of arguments per comparison.
+        mistakes: Classic mistakes by name, such as ``{"the unweighted mean": f}``.
+            If ``mine`` agrees with one of them instead, the line says so.
+        tolerance: Largest relative or absolute difference between numbers.
+
+    Example:
+        >>> def my_double(x): return x + x
+        >>> agree(my_double, lambda x: 2 * x, (3,), (np.array([1.0, 2.0]),))
+        ✓ my_double agrees with the reference on 2 cases
+        >>> agree(lambda x: ..., lambda x: 2 * x, (3,))
+        · not attempted yet
+    """
+    name = _name(mine)
+    for number, case in enumerate(cases, start=1):
+        where = f"case {number} of {len(cases)}"
+        expected = _copy_and_call(reference, case)
+        try:
+            got = _copy_and_call(mine, case)
+        except Exception as error:
+            print(f"✗ {name} stops in {where}: {type(error).__name__}: {error}")
+            return
+        if _untouched(got):
+            print("· not attempted yet")
+            return
+        problem = difference(got, expected, tolerance)
+        if problem:
+            for label, mistake in (mistakes or {}).items():
+                if not difference(got, _copy_and_call(mistake, case), tolerance):
+                    print(f"✗ {name}: this is {label}")
+                    return
+            print(f"✗ {name} differs in {where}: {problem}")
+            return
+    count = f"{len(cases)} case{'s' if len(cases) != 1 else ''}"
+    print(f"✓ {name} agrees with {_name(reference)} on {count}")
+
+
+def verdict(attempt: Callable[[], str | None], done: str) -> None:
+    """Print the outcome of a check written by hand.
+
+    Args:
+        attempt: Runs the reader's code. Returns None if it is right, a sentence
+            that names the mistake if it is wrong, and ``...`` if not attempted.
+        done: The sentence for a right answer.
+
+    Example:
+        >>> verdict(lambda: None, "the nonce never repeats")
+        ✓ the nonce never repeats
+        >>> verdict(lambda: "the nonce was used twice", "the nonce never repeats")
+        ✗ the nonce was used twice
+        >>> verdict(lambda: ..., "the nonce never repeats")
+        · not attempted yet
+    """
+    try:
+        problem = attempt()
+    except Exception as error:
+        problem = f"the check stops: {type(error).__name__}: {error}"
+    if problem is ...:
+        print("· not attempted yet")
+    elif problem is None:
+        print(f"✓ {done}")
+    else:
+        print(f"✗ {problem}")
+
+
+def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
+    """Say in a few words how two results differ, or None if they agree.
+
+    Example:
+        >>> difference([1.0, 2.0], [1.0, 2.0]) is None
+        True
+        >>> difference(np.ones(2), np.ones(3))
+        'shape (2,), needed (3,)'
+    """
+    if isinstance(expected, bytes | str):
+        return None if got == expected else f"got {_short(got)}, needed {_short(expected)}"
+    if isinstance(expected, list | tuple):
+        if not isinstance(got, list | tuple | np.ndarray) or len(got) != len(expected):
+            return f"got {_short(got)}, needed {len(expected)} items"
+        pairs = zip(got, expected, strict=True)
+        return next((p for p in (difference(g, e, tolerance) for g, e in pairs) if p), None)
+    try:
+        got, expected = np.asarray(got), np.asarray(expected)
+    except (TypeError, ValueError):
+        return f"got {type(got).__name__}, needed an array"
+    if got.shape != expected.shape:
+        return f"shape {got.shape}, needed {expected.shape}"
+    if expected.dtype.kind not in "fiub" or got.dtype.kind not in "fiub":
+        same = np.array_equal(got, expected)
+        return None if same else f"got {_short(got)}, needed {_short(expected)}"
+    if not np.allclose(got, expected, rtol=tolerance, atol=tolerance):
+        wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
+        place = tuple(int(i) for i in np.argwhere(wrong)[0])
+        at = f" at {place[0] if len(place) == 1 else place}" if place else ""
+        return f"got {got[place]:.6g}{at}, needed {expected[place]:.6g}"
+    return None
+
+
+def _untouched(result: Any) -> bool:
+    return result is None or result is ...
+
+
+def _name(function: Callable) -> str:
+    function = getattr(function, "func", function)  # see through functools.partial
+    name = getattr(function, "__name__", type(function).__name__)
+    return "the reference" if name == "<lambda>" else name
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _copy_and_call(function: Callable, case: tuple) -> Any:
+    """Call on copies of arrays, so that a function that writes into its input is seen alone."""
+    return function(*(c.copy() if isinstance(c, np.ndarray) else c for c in case))

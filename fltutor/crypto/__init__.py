@@ -1,0 +1,1 @@
+"""Cryptographic primitives that know nothing of federated learning."""

@@ -1,0 +1,47 @@
+"""Every exception that fltutor raises on purpose.
+
+Each one subclasses the builtin that a reader would expect, so that
+``except ValueError`` works too. The text names the argument, what was needed
+and what came, and the client, round or phase where there is one. It never
+holds key material.
+"""
+
+
+class FltutorError(Exception):
+    """Base of all errors raised by this package."""
+
+
+class InvalidParameterError(FltutorError, ValueError):
+    """An argument is outside its domain: a negative noise scale, an empty list."""
+
+
+class InvalidUpdateError(FltutorError, ValueError):
+    """A client's data is unusable: NaN, Inf, a wrong shape. The text names the client."""
+
+
+class WireFormatError(FltutorError, ValueError):
+    """Received bytes do not follow the wire format: truncated, trailing, unknown version."""
+
+
+class AuthenticationError(FltutorError, ValueError):
+    """A message was altered, was sealed with another key, or belongs to another context."""
+
+
+class KeyExhaustedError(FltutorError, RuntimeError):
+    """A key was used as often as is safe. Generate a new one."""
+
+
+class ProtocolAbort(FltutorError, RuntimeError):
+    """A protocol stopped without a result because going on would be wrong or unsafe."""
+
+
+class UnsupportedModelError(FltutorError, ValueError):
+    """A Keras model has layers whose meaning in a federated round is not defined here."""
+
+
+class BudgetExceededError(FltutorError, RuntimeError):
+    """The next round would spend more privacy than was allowed."""
+
+
+class DataUnavailableError(FltutorError, RuntimeError):
+    """A data set cannot be loaded: a package or a network connection is missing."""

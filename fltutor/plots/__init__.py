@@ -1,0 +1,1 @@
+"""Drawings: numbers in, a picture out. Nothing here computes an experiment."""

@@ -1,0 +1,1 @@
+"""Differential privacy: noise, accounting and, later, auditing."""

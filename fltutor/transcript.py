@@ -1,0 +1,121 @@
+"""What was said in a protocol run, as data.
+
+Leakage, bandwidth and attacks are read off a transcript, never asserted in
+prose. Parties are named ``"server"`` and ``"client 3"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+
+from fltutor.errors import InvalidParameterError
+
+SERVER = "server"
+
+
+def client_name(client: int) -> str:
+    """Name client number ``client`` as it appears in transcripts: ``"client 3"``."""
+    return f"client {client}"
+
+
+class Phase(IntEnum):
+    """The step of a round in which a client leaves; it does nothing from that step on.
+
+    ``Phase.UPLOAD`` means "leaves before its upload", so its row is not in the
+    sum. ``Phase.UNMASKING`` means "leaves after its upload": its row counts.
+    """
+
+    KEYS = 1
+    SHARES = 2
+    UPLOAD = 3
+    CONSISTENCY = 4
+    UNMASKING = 5
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message on the wire; ``payload`` is kept only where a lesson asks for it."""
+
+    sender: str
+    receiver: str
+    kind: str
+    num_bytes: int
+    payload: Any = field(default=None, repr=False, compare=False)
+
+
+@dataclass
+class Transcript:
+    """All messages of a run, in the order they were sent.
+
+    Example:
+        >>> transcript = Transcript()
+        >>> transcript.send("client 0", "server", "update", 800)
+        >>> transcript.send("client 1", "server", "update", 800)
+        >>> transcript.bytes_sent(receiver="server")
+        1600
+    """
+
+    messages: list[Message] = field(default_factory=list)
+
+    def send(
+        self, sender: str, receiver: str, kind: str, num_bytes: int, payload: Any = None
+    ) -> None:
+        """Append one message."""
+        self.messages.append(Message(sender, receiver, kind, num_bytes, payload))
+
+    def bytes_sent(self, *, sender: str | None = None, receiver: str | None = None) -> int:
+        """Total bytes, of one sender or to one receiver if given."""
+        return sum(
+            message.num_bytes
+            for message in self.messages
+            if sender in (None, message.sender) and receiver in (None, message.receiver)
+        )
+
+    def __iter__(self) -> Iterator[Message]:
+        return iter(self.messages)
+
+    def __len__(self) -> int:
+        return len(self.messages)
+
+
+@dataclass(frozen=True)
+class SumResult:
+    """What a ``sum_protocol`` hands to the server.
+
+    Attributes:
+        total: Sum of the included rows, shape (d,).
+        included: Indices of the clients whose rows are in ``total``, ascending.
+        transcript: Every message of the run.
+    """
+
+    total: np.ndarray
+    included: tuple[int, ...]
+    transcript: Transcript
+
+
+def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[int, ...]:
+    """Clients whose upload arrives: all but those that leave before or in ``Phase.UPLOAD``.
+
+    Raises:
+        InvalidParameterError: If ``dropped`` names a client that does not exist.
+
+    Example:
+        >>> uploaders(4, {1: Phase.UPLOAD, 2: Phase.UNMASKING})
+        (0, 2, 3)
+    """
+    dropped = dict(dropped or {})
+    for client in dropped:
+        if not 0 <= client < num_clients:
+            raise InvalidParameterError(
+                f"dropped names client {client}, but there are clients 0 to {num_clients - 1}"
+            )
+    return tuple(
+        client
+        for client in range(num_clients)
+        if dropped.get(client, Phase.UNMASKING) > Phase.UPLOAD
+    )
