@@ -1,0 +1,42 @@
+# fltutor: `make lab` opens the course, `make help` lists the rest.
+
+PYTHON ?= $(if $(filter Windows_NT,$(OS)),python,python3)
+BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: lab test check notebooks bench lock help
+
+lab: .venv/.ready  ## open the course in JupyterLab
+	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
+
+test: .venv/.ready  ## run every test, every notebook and the browser tests
+	$(PYTEST) -n $(WORKERS) --dist worksteal --doctest-modules fltutor tests
+
+check: .venv/.ready  ## lint and format of code and notebooks, layers, no stored outputs
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(PYTEST) -q tests/test_layers.py tests/test_notebooks.py::test_notebook_keeps_the_anatomy
+
+notebooks: .venv/.ready  ## run every notebook and its exercises from a clean kernel
+	$(PYTEST) -n $(WORKERS) tests/test_notebooks.py
+
+bench: .venv/.ready  ## measure speed against peers, as ratios
+	$(BIN)/python -m benchmarks
+
+# The lock holds for Linux, macOS and Windows: the last lines ask whether wheels exist for each.
+PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
+
+lock: .venv/.ready  ## pin the newest versions that pyproject.toml allows
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header \
+	  --group test --group build pyproject.toml --output-file requirements.lock
+	for platform in $(PLATFORMS); do for version in 3.11 3.12 3.13; do \
+	  $(BIN)/uv pip install --quiet --dry-run --require-hashes --only-binary :all: --target build/none \
+	    --python-platform $$platform --python-version $$version -r requirements.lock || exit 1; \
+	done; done
+
+help:  ## show this list
+	@$(PYTHON) -c "import re; print('\n'.join('make %-10s %s' % m for m in re.findall(r'(?m)^(\w+):.*  ## (.*)', open('Makefile').read())))"
+
+.venv/.ready: requirements.lock pyproject.toml tools/environment.py tools/overrides.json
+	$(PYTHON) tools/environment.py
