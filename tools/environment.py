@@ -54,7 +54,7 @@ def find_python():
 
 def create_venv(python):
     """A fresh virtual environment, in place of any that no longer works."""
-    print("Creating .venv")
+    print("Creating .venv", flush=True)
     shutil.rmtree(str(VENV), ignore_errors=True)
     if subprocess.run([python, "-m", "venv", str(VENV)]).returncode:
         shutil.rmtree(str(VENV), ignore_errors=True)
@@ -73,7 +73,8 @@ def install_uv():
     with tempfile.TemporaryDirectory() as folder:
         requirement = Path(folder, "uv.txt")
         requirement.write_text(pinned.group(0), encoding="utf-8")
-        run("pip", "install", "--quiet", "--require-hashes", "--requirement", str(requirement))
+        quietly = ("--quiet", "--disable-pip-version-check")
+        run("pip", "install", *quietly, "--require-hashes", "--requirement", str(requirement))
 
 
 def installed_uv():
@@ -85,7 +86,7 @@ def installed_uv():
 
 def uv_pip(command, *arguments):
     """Run `uv pip` on the environment, whichever one the shell has active."""
-    run("uv", "pip", command, "--python", str(VENV_PYTHON), *arguments)
+    run("uv", "--system-certs", "pip", command, "--python", str(VENV_PYTHON), *arguments)
 
 
 def quiet_lab():
