@@ -1,0 +1,276 @@
+"""What the server does with client vectors: one sum, or a look at every row.
+
+``aggregate_gradients`` and ``aggregate_models`` work on lists of tensors as
+Keras gives them. ``mean`` and ``dp_mean`` work on a matrix, one row per client,
+and take a ``sum_protocol``, because one sum is all they need.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.privacy.mechanisms import gaussian_mechanism
+from fltutor.protocols.arrivals import WeightedRows
+from fltutor.protocols.plain import plain_sum
+from fltutor.transcript import Phase, SumResult, Transcript
+from fltutor.vectors import as_updates, clip_by_norm
+
+SumProtocol = Callable[..., SumResult]
+
+
+@dataclass(frozen=True)
+class AggregateResult:
+    """What an aggregation hands to the server.
+
+    Attributes:
+        update: The aggregated vector, float64, shape (d,).
+        included: The clients whose rows are in it, ascending.
+        transcript: Every message of the protocol that added the rows.
+        demonstration: True if the noise in ``update`` came from a seeded generator.
+    """
+
+    update: np.ndarray
+    included: tuple[int, ...]
+    transcript: Transcript
+    demonstration: bool = False
+
+
+def aggregate_gradients(
+    gradients: Sequence[Sequence[Any]], weights: Sequence[float]
+) -> list[np.ndarray]:
+    """Average client gradients, each with the weight of its data (FedSGD).
+
+    With weights n_k, the numbers of examples behind each mean gradient, the
+    result is the gradient of the mean loss over all clients' data together.
+
+    Args:
+        gradients: One list of tensors per client, as ``tape.gradient`` gives them.
+        weights: One number per client, zero or more, such as its number of examples.
+
+    Returns:
+        One array per tensor. Floating-point tensors keep their dtype; integer ones
+        become float64, since a mean of integers is seldom one. The average is
+        taken in float64, so the order of clients changes only its last bits.
+
+    Raises:
+        InvalidUpdateError: If a client's tensors are missing, reordered, of other shapes
+            than the first client's, or hold NaN or Inf; the text names the client.
+        InvalidParameterError: If there are no clients, or the weights are negative, not
+            finite, boolean, too few, too many, or zero in total.
+
+    Example:
+        >>> aggregate_gradients([[np.array([1.0, 2.0])], [np.array([5.0, 6.0])]], weights=[3, 1])
+        [array([2., 3.])]
+
+    Reference:
+        McMahan et al., AISTATS 2017, section 2, FederatedSGD. https://arxiv.org/abs/1602.05629
+    """
+    return _weighted_mean(gradients, weights, "gradients")
+
+
+def aggregate_models(models: Sequence[Sequence[Any]], weights: Sequence[float]) -> list[np.ndarray]:
+    """Average client models, each with the weight of its data (FedAvg).
+
+    Args:
+        models: One list of tensors per client, as ``model.get_weights()`` gives them.
+            All must start from the same initial model, or the average means nothing.
+        weights: One number per client, zero or more, such as its number of examples.
+
+    Returns:
+        One array per tensor, for ``model.set_weights``. Floating-point tensors keep
+        their dtype; integer ones become float64.
+
+    Raises:
+        InvalidUpdateError: If a client's tensors are missing, reordered, of other shapes
+            than the first client's, or hold NaN or Inf; the text names the client.
+        InvalidParameterError: If there are no clients, or the weights are negative, not
+            finite, boolean, too few, too many, or zero in total.
+
+    Example:
+        >>> aggregate_models([[np.float32(1)], [np.float32(4)]], weights=[2, 1])
+        [array(2., dtype=float32)]
+
+    Reference:
+        McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
+    """
+    return _weighted_mean(models, weights, "models")
+
+
+def mean(
+    updates: np.ndarray,
+    weights: Sequence[float] | None = None,
+    *,
+    sum_protocol: SumProtocol = plain_sum,
+    dropped: Mapping[int, Phase] | None = None,
+) -> AggregateResult:
+    """Average client updates with one sum.
+
+    Client i sends the row ``[weight_i * update_i | weight_i]``. The server divides
+    the summed updates by the summed weights, so under a protocol that hides rows
+    it never learns one client's weight.
+
+    Args:
+        updates: One row per client, shape (n, d).
+        weights: One number per client, zero or more; None weighs all alike.
+        sum_protocol: How the rows are added, from :mod:`fltutor.protocols`.
+        dropped: The phase in which a client leaves, by client number.
+
+    Returns:
+        The average over the clients whose upload arrived. Rows travel in the dtype
+        of ``updates``. Under ``plain_sum`` they are also added in it, so float32 rows
+        carry a rounding error of up to n * 6e-8 of their mean magnitude.
+
+    Raises:
+        InvalidUpdateError: If a row holds NaN or Inf; the text names the client.
+        InvalidParameterError: If the weights are negative, not finite, boolean, too few,
+            too many, or zero in total over the clients that arrived.
+
+    Example:
+        >>> updates = np.array([[1.0, 2.0], [5.0, 6.0]])
+        >>> mean(updates, weights=[3, 1]).update
+        array([2., 3.])
+        >>> from fltutor.protocols import encrypted_sum
+        >>> mean(updates, weights=[3, 1], sum_protocol=encrypted_sum).update
+        array([2., 3.])
+    """
+    updates = as_updates(updates)
+    weights = _checked_weights(np.ones(len(updates)) if weights is None else weights, len(updates))
+    result = sum_protocol(WeightedRows(updates, weights), dropped)
+    update, total_weight = result.total[:-1], result.total[-1]
+    if not total_weight > 0:
+        raise InvalidParameterError("weights must not be zero in total over those who arrived")
+    update /= total_weight
+    return AggregateResult(update, result.included, result.transcript)
+
+
+def dp_mean(
+    updates: np.ndarray,
+    weights: None = None,
+    *,
+    clip_norm: float,
+    noise_multiplier: float,
+    expected_cohort: float,
+    sum_protocol: SumProtocol = plain_sum,
+    dropped: Mapping[int, Phase] | None = None,
+    rng: np.random.Generator | None = None,
+    allow_no_noise: bool = False,
+) -> AggregateResult:
+    """Average client updates so that no one client shows: clip, sum, add noise once, divide.
+
+    Adding or removing one client moves the clipped sum by at most ``clip_norm``. The noise
+    covers that, and the divisor is fixed beforehand, so neither depends on who came.
+    The server adds the noise here: it is trusted to, and what it publishes is private.
+
+    Args:
+        updates: One row per client, shape (n, d); n may be 0 when sampling chose nobody.
+            A row with NaN or Inf counts as zero: telling anyone would single it out.
+        weights: Must be None. A weight such as the number of examples would let one
+            client change the sum by more than the noise covers.
+        clip_norm: Largest L2 norm a row keeps, in the units of the model weights.
+        noise_multiplier: Standard deviation of the noise in units of ``clip_norm``.
+        expected_cohort: Expected number of clients, fixed beforehand, positive.
+        sum_protocol: How the rows are added, from :mod:`fltutor.protocols`.
+        dropped: The phase in which a client leaves, by client number.
+        rng: None draws noise from the operating system. A seeded generator marks the
+            result as a demonstration.
+        allow_no_noise: Must be True to accept ``noise_multiplier=0`` (epsilon is infinite).
+
+    Returns:
+        The noisy average. Its epsilon belongs to the whole run: see
+        :func:`fltutor.privacy.accounting.epsilon_after`.
+
+    Raises:
+        InvalidParameterError: If weights are given, or a parameter is out of range.
+
+    Example:
+        >>> updates = np.array([[3.0, 4.0], [0.0, -1.0]])
+        >>> dp_mean(
+        ...     updates, clip_norm=1.0, noise_multiplier=0, expected_cohort=2, allow_no_noise=True
+        ... ).update.round(3)
+        array([ 0.3, -0.1])
+
+    Reference:
+        McMahan et al., ICLR 2018, Algorithm 1 with the fixed-denominator estimator of
+        section 3. https://arxiv.org/abs/1710.06963
+    """
+    if weights is not None:
+        raise InvalidParameterError(
+            "dp_mean takes no weights: the noise covers clip_norm per client, and a weight "
+            "would let one client move the sum by more"
+        )
+    if not 0 < expected_cohort < np.inf:
+        raise InvalidParameterError(
+            f"expected_cohort must be positive and finite, got {expected_cohort}"
+        )
+    updates = np.asarray(updates)
+    if len(updates):
+        usable = np.isfinite(updates).all(axis=1, keepdims=True)
+        rows = clip_by_norm(np.where(usable, updates, 0), clip_norm)
+        result = sum_protocol(rows, dropped)
+    else:  # Poisson sampling chose nobody; the noise must not tell
+        result = SumResult(np.zeros(updates.shape[1]), (), Transcript())
+    noisy = gaussian_mechanism(
+        result.total, clip_norm, noise_multiplier, rng, allow_no_noise=allow_no_noise
+    )
+    return AggregateResult(
+        noisy.value / expected_cohort, result.included, result.transcript, noisy.demonstration
+    )
+
+
+def _checked_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
+    """Return the weights as float64, shape (n,), or say what is wrong with them."""
+    weights = np.asarray(weights)
+    if weights.shape != (num_clients,):
+        raise InvalidParameterError(
+            f"weights must hold one number for each of {num_clients} clients, "
+            f"got shape {weights.shape}"
+        )
+    if weights.dtype.kind not in "iuf":
+        raise InvalidParameterError(f"weights must be numbers, got dtype {weights.dtype}")
+    for client, weight in enumerate(weights):
+        if not 0 <= weight < np.inf:
+            raise InvalidParameterError(
+                f"weights must be finite and at least 0, got {weight} for client {client}"
+            )
+    if not weights.any():
+        raise InvalidParameterError(f"weights must not all be zero; got {num_clients} zeros")
+    return weights.astype(np.float64)
+
+
+def _weighted_mean(
+    clients: Sequence[Sequence[Any]], weights: Sequence[float], name: str
+) -> list[np.ndarray]:
+    if not len(clients):
+        raise InvalidParameterError(f"{name} must hold at least one client, got none")
+    weights = _checked_weights(weights, len(clients))
+    shares = weights / weights.sum()
+    first = [np.asarray(tensor) for tensor in clients[0]]
+    if not first:
+        raise InvalidParameterError(f"{name} of client 0 must hold at least one tensor, got none")
+    averages = [np.zeros(tensor.shape) for tensor in first]
+    for client, tensors in enumerate(clients):
+        if len(tensors) != len(first):
+            raise InvalidUpdateError(
+                f"{name} of client {client} hold {len(tensors)} tensors, needed {len(first)}"
+            )
+        for position, tensor in enumerate(tensors):
+            tensor = np.asarray(tensor)
+            where = f"{name} of client {client}, tensor {position}"
+            if tensor.shape != first[position].shape:
+                raise InvalidUpdateError(
+                    f"{where}: shape {tensor.shape}, needed {first[position].shape}"
+                )
+            if tensor.dtype.kind not in "iuf":
+                raise InvalidUpdateError(f"{where}: dtype {tensor.dtype}, needed numbers")
+            if not np.isfinite(tensor).all():
+                raise InvalidUpdateError(f"{where}: holds NaN or Inf")
+            averages[position] += shares[client] * tensor.astype(np.float64)
+    return [
+        average.astype(tensor.dtype if tensor.dtype.kind == "f" else np.float64)
+        for average, tensor in zip(averages, first, strict=True)
+    ]

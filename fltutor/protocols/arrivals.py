@@ -1,0 +1,94 @@
+"""Which rows arrive: the part that every protocol shares."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
+from fltutor.transcript import Phase
+from fltutor.vectors import as_updates
+
+
+def arriving_rows(
+    vectors: np.ndarray | Iterable[np.ndarray], dropped: Mapping[int, Phase] | None
+) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each client that uploads, with its row.
+
+    Args:
+        vectors: One row per client, shape (n, d), or an iterable of such blocks.
+        dropped: The phase in which a client leaves, by client number.
+
+    Raises:
+        InvalidUpdateError: If blocks differ in width, or a row holds NaN or Inf; the
+            message names the client.
+        InvalidParameterError: If ``dropped`` names a client that does not exist.
+        ProtocolAbort: If no upload arrives.
+
+    Example:
+        >>> rows = np.array([[1.0], [2.0], [3.0]])
+        >>> [client for client, row in arriving_rows(rows, {1: Phase.UPLOAD})]
+        [0, 2]
+    """
+    blocks = [vectors] if isinstance(vectors, np.ndarray) else vectors
+    dropped = dict(dropped or {})
+    client, width, arrived = 0, None, 0
+    for block in blocks:
+        block = as_updates(block)
+        width = block.shape[1] if width is None else width
+        if block.shape[1] != width:
+            raise InvalidUpdateError(
+                f"the update of client {client} has {block.shape[1]} coordinates, needed {width}"
+            )
+        for row in block:
+            if not np.isfinite(row).all():
+                raise InvalidUpdateError(f"the update of client {client} holds NaN or Inf")
+            if dropped.get(client, Phase.UNMASKING) > Phase.UPLOAD:
+                arrived += 1
+                yield client, row
+            client += 1
+    strangers = [name for name in dropped if not 0 <= name < client]
+    if strangers:
+        raise InvalidParameterError(
+            f"dropped names client {strangers[0]}, but there are clients 0 to {client - 1}"
+        )
+    if not arrived:
+        raise ProtocolAbort(f"no upload arrived: all {client} clients left before it")
+
+
+@dataclass(frozen=True)
+class WeightedRows:
+    """The rows ``[weight * update | weight]`` of a weighted mean, made as they are asked for.
+
+    Any protocol can stream them. One that sees the rows anyway may take
+    :meth:`add_up`, which reads the matrix once at the speed of memory.
+    """
+
+    updates: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes of one row on the wire."""
+        return (self.updates.shape[1] + 1) * self.updates.itemsize
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        for update, weight in zip(self.updates, self.weights, strict=True):
+            yield np.append(update * weight, weight).astype(self.updates.dtype)[None]
+
+    def add_up(self, dropped: Mapping[int, Phase] | None) -> tuple[tuple[int, ...], np.ndarray]:
+        """Who arrives, and the sum of their rows, float64, shape (d + 1,)."""
+        present = [client for client, _ in arriving_rows(self.updates[:, :0], dropped)]
+        updates, weights = self.updates, self.weights
+        if len(present) < len(weights):
+            updates, weights = updates[present], weights[present]
+        total = weights.astype(updates.dtype) @ updates
+        if not np.isfinite(total).all():
+            for _ in arriving_rows(self.updates, dropped):  # names the client
+                pass
+            raise InvalidUpdateError(f"the sum of the updates leaves the range of {updates.dtype}")
+        row = np.empty(len(total) + 1)
+        row[:-1], row[-1] = total, weights.sum()
+        return tuple(present), row

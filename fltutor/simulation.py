@@ -1,0 +1,305 @@
+"""Federated training, round after round, on real data and real protocols."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fltutor.aggregation import AggregateResult, mean
+from fltutor.clients import local_batches, train_cohort
+from fltutor.data import Dataset
+from fltutor.errors import InvalidParameterError
+from fltutor.models import get_params, params_spec
+from fltutor.progress import progress_bar
+from fltutor.server_optimizers import ServerOptimizer, sgd
+from fltutor.tensorflow_quietly import keras, tf
+from fltutor.transcript import SERVER
+
+
+@dataclass(frozen=True)
+class ServerState:
+    """All the server carries from one round to the next.
+
+    Attributes:
+        params: Weights of the global model, shape (d,).
+        optimizer_state: Whatever the server optimizer keeps.
+        round_number: Rounds done so far.
+    """
+
+    params: np.ndarray
+    optimizer_state: Any
+    round_number: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What one round did, and how good the global model is after it.
+
+    Attributes:
+        number: 0 is the untrained model; round t is the t-th training round.
+        params: Weights after the round, shape (d,).
+        accuracy: Share of test examples classified right, 0 to 1.
+        loss: Mean cross-entropy on the test examples, in nats.
+        cohort: The clients that took part.
+        included: Those of them whose upload arrived.
+        bytes_up: Bytes the server received.
+        bytes_down: Bytes of model it sent: one float32 vector per client of the cohort.
+        seconds: Wall-clock time of the round.
+    """
+
+    number: int
+    params: np.ndarray = field(repr=False)
+    accuracy: float
+    loss: float
+    cohort: tuple[int, ...] = ()
+    included: tuple[int, ...] = ()
+    bytes_up: int = 0
+    bytes_down: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class History:
+    """The rounds of one run, from the untrained model on.
+
+    ``interrupted`` is True if the run was stopped by hand; the rounds done are here.
+    """
+
+    rounds: list[Round]
+    interrupted: bool = False
+
+    @property
+    def accuracy(self) -> np.ndarray:
+        """Test accuracy after 0, 1, 2, ... rounds."""
+        return np.array([r.accuracy for r in self.rounds])
+
+    @property
+    def loss(self) -> np.ndarray:
+        """Test loss after 0, 1, 2, ... rounds, in nats."""
+        return np.array([r.loss for r in self.rounds])
+
+    @property
+    def megabytes(self) -> np.ndarray:
+        """Traffic in both directions up to each round, in 10^6 bytes."""
+        return np.cumsum([r.bytes_up + r.bytes_down for r in self.rounds]) / 1e6
+
+    @property
+    def params(self) -> np.ndarray:
+        """Weights of the last model, shape (d,)."""
+        return self.rounds[-1].params
+
+    def rounds_to(self, accuracy: float) -> int | None:
+        """First round after which the test accuracy is at least ``accuracy``; None if never."""
+        reached = np.flatnonzero(self.accuracy >= accuracy)
+        return int(reached[0]) if reached.size else None
+
+
+def run_round(
+    state: ServerState,
+    cohort: Sequence[int],
+    *,
+    model: keras.Model,
+    data: Dataset,
+    parts: Sequence[np.ndarray],
+    learning_rate: float,
+    rng: np.random.Generator,
+    batch_size: int = 10,
+    local_epochs: int = 1,
+    weigh_by_examples: bool = True,
+    aggregate: Callable[..., AggregateResult] = mean,
+    server_optimizer: ServerOptimizer | None = None,
+) -> tuple[ServerState, AggregateResult]:
+    """Train the cohort locally, aggregate, and let the server take one step.
+
+    Args:
+        state: Where the server stands.
+        cohort: Numbers of the clients that take part, in row order.
+        model: Gives the architecture; its own weights are not used.
+        data: The examples of all clients.
+        parts: One array of example indices per client of the federation.
+        learning_rate: Step size of the clients' SGD.
+        rng: Source of the clients' shuffles.
+        batch_size: Examples in a local batch.
+        local_epochs: Passes over its data that each client makes.
+        weigh_by_examples: Weigh a client by its number of examples, or all alike.
+        aggregate: ``aggregate(updates, weights)``, such as :func:`fltutor.aggregation.mean`
+            with its protocol bound by ``functools.partial``.
+        server_optimizer: What the server does with the aggregate; None adds it (FedAvg).
+
+    Returns:
+        The next state, and what the aggregation saw. ``included`` in it counts rows of
+        the cohort.
+
+    Reference:
+        McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
+    """
+    server_optimizer = server_optimizer or sgd(1.0)
+    own = [parts[client] for client in cohort]
+    weights = [len(part) for part in own] if weigh_by_examples else None
+    if own:
+        batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
+        updates = train_cohort(model, state.params, data.x, data.y, batches, learning_rate)
+    else:
+        updates = np.empty((0, len(state.params)), dtype=np.float32)
+    result = aggregate(updates, weights)
+    params, optimizer_state = server_optimizer.apply(
+        state.params, result.update, state.optimizer_state
+    )
+    return ServerState(params, optimizer_state, state.round_number + 1), result
+
+
+def federated_rounds(
+    model: keras.Model,
+    data: Dataset,
+    parts: Sequence[np.ndarray],
+    *,
+    learning_rate: float,
+    seed: int = 0,
+    client_fraction: float = 1.0,
+    poisson_sampling: bool = False,
+    batch_size: int = 10,
+    local_epochs: int = 1,
+    weigh_by_examples: bool = True,
+    aggregate: Callable[..., AggregateResult] = mean,
+    server_optimizer: ServerOptimizer | None = None,
+) -> Iterator[Round]:
+    """Train without end, yielding each round; the first is the untrained model.
+
+    Take as many rounds as you like with ``itertools.islice``, or stop at any time.
+    :func:`run_federated` is the usual way in.
+
+    Args:
+        model: Gives the architecture and, by its weights, the starting point.
+        data: The examples of all clients, and the test examples.
+        parts: One array of example indices per client, from :mod:`fltutor.data`.
+        learning_rate: Step size of the clients' SGD.
+        seed: Seed of sampling and shuffling; equal seeds give equal runs on one machine.
+        client_fraction: Share of the clients in a round, 0 to 1. At least one takes part
+            under fixed-size sampling.
+        poisson_sampling: Each client takes part by its own coin toss with probability
+            ``client_fraction``, as privacy accounting assumes; then a round may be empty.
+        batch_size: Examples in a local batch.
+        local_epochs: Passes over its data that each client makes in a round.
+        weigh_by_examples: Weigh a client by its number of examples, or all alike.
+        aggregate: As in :func:`run_round`.
+        server_optimizer: As in :func:`run_round`.
+
+    Raises:
+        InvalidParameterError: If ``client_fraction`` is outside (0, 1].
+        InvalidUpdateError: If a client's training diverges to NaN or Inf.
+    """
+    if not 0 < client_fraction <= 1:
+        raise InvalidParameterError(f"client_fraction must be in (0, 1], got {client_fraction}")
+    server_optimizer = server_optimizer or sgd(1.0)
+    rng = np.random.default_rng(seed)
+    params = get_params(model)
+    state = ServerState(params, server_optimizer.init(params))
+    yield Round(0, params, *evaluate(model, params, data.x_test, data.y_test))
+    while True:
+        start = time.perf_counter()
+        if poisson_sampling:
+            cohort = np.flatnonzero(rng.random(len(parts)) < client_fraction)
+        else:
+            size = max(1, round(client_fraction * len(parts)))
+            cohort = np.sort(rng.choice(len(parts), size, replace=False))
+        state, result = run_round(
+            state,
+            cohort,
+            model=model,
+            data=data,
+            parts=parts,
+            learning_rate=learning_rate,
+            rng=rng,
+            batch_size=batch_size,
+            local_epochs=local_epochs,
+            weigh_by_examples=weigh_by_examples,
+            aggregate=aggregate,
+            server_optimizer=server_optimizer,
+        )
+        accuracy, loss = evaluate(model, state.params, data.x_test, data.y_test)
+        yield Round(
+            state.round_number,
+            state.params,
+            accuracy,
+            loss,
+            cohort=tuple(int(client) for client in cohort),
+            included=tuple(int(cohort[row]) for row in result.included),
+            bytes_up=result.transcript.bytes_sent(receiver=SERVER),
+            bytes_down=len(cohort) * 4 * len(params),
+            seconds=time.perf_counter() - start,
+        )
+
+
+def run_federated(
+    model: keras.Model,
+    data: Dataset,
+    parts: Sequence[np.ndarray],
+    *,
+    rounds: int,
+    progress: bool = False,
+    **settings: Any,
+) -> History:
+    """Train for a number of rounds and keep what happened.
+
+    Interrupting the running cell ends the run; the rounds done are returned.
+
+    Args:
+        model: Gives the architecture and, by its weights, the starting point.
+        data: The examples of all clients, and the test examples.
+        parts: One array of example indices per client, from :mod:`fltutor.data`.
+        rounds: How many rounds, at least 0.
+        progress: Show a progress bar.
+        settings: As in :func:`federated_rounds`: ``learning_rate``, ``seed``,
+            ``client_fraction``, ``batch_size``, ``local_epochs``, ``aggregate``, ...
+
+    Example:
+        >>> from fltutor.data import load_digits, partition_iid
+        >>> from fltutor.models import mlp
+        >>> digits = load_digits()
+        >>> parts = partition_iid(digits.y, 10, np.random.default_rng(0))
+        >>> history = run_federated(mlp(), digits, parts, rounds=3, learning_rate=0.3)
+        >>> len(history.rounds), bool(history.accuracy[3] > 0.8)
+        (4, True)
+    """
+    if rounds != int(rounds) or rounds < 0:
+        raise InvalidParameterError(f"rounds must be a whole number of at least 0, got {rounds}")
+    running = federated_rounds(model, data, parts, **settings)
+    history = History([next(running)])
+    try:
+        for _ in progress_bar(range(int(rounds)), "rounds", show=progress):
+            history.rounds.append(next(running))
+    except KeyboardInterrupt:
+        history.interrupted = True
+    return history
+
+
+def evaluate(
+    model: keras.Model, params: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> tuple[float, float]:
+    """Accuracy (0 to 1) and mean cross-entropy (nats) of the model with weights ``params``.
+
+    Example:
+        >>> from fltutor.data import load_digits
+        >>> from fltutor.models import mlp
+        >>> digits, model = load_digits(), mlp()
+        >>> accuracy, loss = evaluate(model, get_params(model), digits.x_test, digits.y_test)
+        >>> accuracy < 0.3
+        True
+    """
+    shapes = params_spec(model).shapes
+    sizes = [int(np.prod(shape)) for shape in shapes]
+    weights = [
+        tf.reshape(part, shape)
+        for part, shape in zip(
+            tf.split(tf.constant(params, tf.float32), sizes), shapes, strict=True
+        )
+    ]
+    logits = model.stateless_call(weights, [], tf.convert_to_tensor(x), training=False)[0].numpy()
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    accuracy = float((logits.argmax(axis=1) == y).mean())
+    return accuracy, float(-log_probabilities[np.arange(len(y)), y].mean())

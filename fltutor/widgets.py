@@ -1,0 +1,187 @@
+"""Sliders over real runs: one compute function and one drawing function each.
+
+Example:
+    In a notebook::
+
+        explorer(
+            compute=lambda noise: budget_curve(noise, 100, delta=1e-5),
+            draw=draw_budget,
+            controls={"noise": FloatSlider(1.1, min=0.5, max=4.0, description="noise z")},
+        )
+"""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import inspect
+import io
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import ipywidgets as ipw
+from matplotlib.figure import Figure
+
+from fltutor.errors import FltutorError
+from fltutor.plots.style import new_figure
+
+SECONDS_BETWEEN_PICTURES = 0.25
+"""While results improve, the picture follows at this pace; the first and last always show."""
+
+
+class Explorer(ipw.VBox):
+    """Controls, one sentence of numbers, and one picture. Made by :func:`explorer`.
+
+    The newest setting wins: a slider moved during a run abandons that run. An
+    error shows its message in place of the numbers; the last picture stays.
+    """
+
+    def __init__(
+        self,
+        compute: Callable[..., Any],
+        draw: Callable[[Figure, Any], str],
+        controls: Mapping[str, ipw.Widget],
+        figure: Figure,
+    ):
+        self.controls = dict(controls)
+        self.figure = figure
+        self.message = ""
+        self._compute, self._draw = compute, draw
+        self._task: asyncio.Task | None = None
+        self._image = ipw.Image(format="png", layout=ipw.Layout(max_width="100%"))
+        self._readout = ipw.HTML()
+        self._readout.add_class("fltutor-readout")
+        for name, control in self.controls.items():
+            control.add_class(f"fltutor-{name}")
+            control.style.description_width = "11em"
+            control.layout.width = "32em"
+            control.observe(self._changed, names="value")
+        row = ipw.Layout(flex_flow="row wrap")
+        super().__init__([ipw.Box(list(self.controls.values()), layout=row), self._readout])
+        self.children = (*self.children, self._image)
+        self.add_class("fltutor-explorer")
+        self._changed()
+
+    def _changed(self, change: Any = None) -> None:
+        """Start over with the newest values; what was running is abandoned."""
+        if self._task is not None:
+            self._task.cancel()
+        steps = self._steps({name: control.value for name, control in self.controls.items()})
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:  # a script or a test: nobody moves a slider meanwhile
+            for _ in steps:
+                pass
+            return
+        if change is None:  # the first picture is part of the cell's own output
+            next(steps, None)
+        self._task = loop.create_task(self._drive(steps))
+
+    async def _drive(self, steps: Iterator[None]) -> None:
+        self.add_class("fltutor-busy")
+        try:
+            for _ in steps:
+                await asyncio.sleep(0.002)  # lets the kernel hear a slider that moved meanwhile
+            self.remove_class("fltutor-busy")
+        finally:
+            steps.close()
+
+    def _steps(self, values: dict[str, Any]) -> Iterator[None]:
+        """Compute and paint, pausing after each result so that a newer setting can cut in."""
+        try:
+            outcome = self._compute(**values)
+            results = outcome if inspect.isgenerator(outcome) else iter([outcome])
+            painted, due = None, True
+            for result in results:
+                due = painted is None or time.monotonic() - painted >= SECONDS_BETWEEN_PICTURES
+                if due:
+                    self._paint(result)
+                    painted = time.monotonic()
+                yield
+            if not due:
+                self._paint(result)
+        except FltutorError as error:
+            self._say(str(error), error=True)
+        except Exception as error:
+            self._say(f"{type(error).__name__}: {error}", error=True)
+
+    def _paint(self, result: Any) -> None:
+        self.figure.clear()
+        sentence = self._draw(self.figure, result)
+        png = io.BytesIO()
+        self.figure.savefig(png, format="png", pil_kwargs={"compress_level": 1})
+        with self._image.hold_sync():
+            self._image.value = png.getvalue()
+            self._image.tooltip = sentence  # what a screen reader says of the picture
+        self._say(sentence)
+
+    def _say(self, sentence: str, *, error: bool = False) -> None:
+        self.message = sentence
+        mark = ' class="fltutor-error"' if error else ""
+        self._readout.value = (
+            f'<div role="status" aria-live="polite"{mark}>{html.escape(sentence)}</div>'
+        )
+
+
+def explorer(
+    compute: Callable[..., Any],
+    draw: Callable[[Figure, Any], str],
+    controls: Mapping[str, ipw.Widget],
+    *,
+    figure: Figure | None = None,
+) -> Explorer:
+    """Put sliders on a computation: each move runs it again and redraws one picture.
+
+    Args:
+        compute: Called with the controls' values by name. It returns a result, or
+            yields better and better ones while it works.
+        draw: Draws one result on the figure it is given, and returns a sentence
+            that states the numbers; the sentence is also the picture's text
+            for screen readers.
+        controls: One widget per argument of ``compute``.
+        figure: The figure to reuse; a wide one by default.
+
+    Example:
+        >>> slider = ipw.IntSlider(2, min=0, max=9, description="x")
+        >>> def draw_square(figure, y):
+        ...     figure.subplots().bar(["x²"], [y])
+        ...     return f"x² = {y}"
+        >>> view = explorer(lambda x: x * x, draw_square, {"x": slider})
+        >>> slider.value = 5
+        >>> view.message
+        'x² = 25'
+    """
+    return Explorer(compute, draw, controls, figure or new_figure())
+
+
+class Prediction(ipw.VBox):
+    """A question to answer before the run. Made by :func:`predict`."""
+
+    def __init__(self, question: str, options: list[str]):
+        self._choice = ipw.RadioButtons(
+            options=options, value=None, layout={"width": "max-content"}
+        )
+        self._choice.add_class("fltutor-predict")
+        super().__init__([ipw.HTML(f"<b>Predict first.</b> {html.escape(question)}"), self._choice])
+
+    def reveal(self, answer: str) -> None:
+        """Print the guess beside what the run has shown."""
+        guess = self._choice.value
+        if guess is None:
+            print(f"The run says: {answer}. (You made no guess; the surprise is smaller that way.)")
+        elif guess == answer:
+            print(f"You said: {guess}. The run agrees.")
+        else:
+            print(f"You said: {guess}. The run says: {answer}.")
+
+
+def predict(question: str, options: list[str]) -> Prediction:
+    """Ask for a guess. *Run all* goes on without one.
+
+    Example:
+        >>> guess = predict("Which is larger, 2^10 or 10^3?", ["2^10", "10^3"])
+        >>> guess.reveal("2^10" if 2**10 > 10**3 else "10^3")
+        The run says: 2^10. (You made no guess; the surprise is smaller that way.)
+    """
+    return Prediction(question, options)
