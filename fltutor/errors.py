@@ -31,6 +31,10 @@ class KeyExhaustedError(FltutorError, RuntimeError):
     """A key was used as often as is safe. Generate a new one."""
 
 
+class CopyRefusedError(FltutorError, TypeError):
+    """An object that must stay unique, such as a key, was about to be copied or pickled."""
+
+
 class ProtocolAbort(FltutorError, RuntimeError):
     """A protocol stopped without a result because going on would be wrong or unsafe."""
 

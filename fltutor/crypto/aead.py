@@ -1,0 +1,412 @@
+"""Encrypted tensors: AES-256-GCM over the bytes of a tensor, its shape and your context bound in.
+
+A tensor becomes a small header (dtype, shape) and its raw bytes. The bytes are
+encrypted; the header and a ``context`` such as ``{"round": 3, "client": 7}``
+are authenticated. Whoever changes a bit, or delivers an old message in a new
+round, causes an :class:`~fltutor.errors.AuthenticationError`, never a tensor.
+The bytes of a message are described in :mod:`fltutor.crypto.wire`.
+
+Needs NumPy and ``cryptography`` only; TensorFlow is never imported.
+
+References:
+    NIST SP 800-38D, Dworkin 2007: GCM, and the limit of 2**32 random nonces (8.3).
+    RFC 5116, McGrew 2008: the interface of authenticated encryption.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from fltutor.crypto import wire
+from fltutor.crypto.wire import NONCE_BYTES, TAG_BYTES, Context, TensorSpec
+from fltutor.errors import (
+    AuthenticationError,
+    CopyRefusedError,
+    InvalidParameterError,
+    KeyExhaustedError,
+)
+
+KEY_BYTES = 32
+MAX_RANDOM_NONCES = 2**32  # NIST SP 800-38D, section 8.3
+
+
+class Key:
+    """A secret AES-256 key that hides itself and counts its uses.
+
+    Two messages under one key must never share a nonce. Nonces are drawn at
+    random from 2**96, which is safe for 2**32 messages; then the key refuses.
+    A key cannot be copied or pickled: the copy would start counting again.
+
+    Example:
+        >>> generate_key()
+        Key(AES-256, secret hidden, used 0 times)
+    """
+
+    __slots__ = ("_cipher", "_lock", "_uses")
+
+    def __init__(self, cipher: AESGCM):
+        self._cipher, self._lock, self._uses = cipher, threading.Lock(), 0
+
+    @classmethod
+    def from_bytes(cls, secret: bytes) -> Key:
+        """Wrap 32 secret bytes, for example from a key agreement. The count starts at 0.
+
+        Raises:
+            InvalidParameterError: If ``secret`` is not 32 bytes.
+        """
+        if not isinstance(secret, bytes | bytearray | memoryview):
+            raise InvalidParameterError(f"secret must be bytes, got {type(secret).__name__}")
+        if len(bytes(secret)) != KEY_BYTES:
+            raise InvalidParameterError(f"secret must be {KEY_BYTES} bytes, got {len(secret)}")
+        return cls(AESGCM(bytes(secret)))
+
+    @property
+    def uses(self) -> int:
+        """How many nonces were drawn for this key."""
+        return self._uses
+
+    def _fresh_nonces(self, count: int) -> list[bytes]:
+        with self._lock:
+            if self._uses + count > MAX_RANDOM_NONCES:
+                raise KeyExhaustedError(
+                    f"key used {self._uses} times, {count} more would pass the limit of "
+                    f"{MAX_RANDOM_NONCES} random nonces; generate a new key"
+                )
+            self._uses += count
+        return [os.urandom(NONCE_BYTES) for _ in range(count)]
+
+    def __repr__(self) -> str:
+        return f"Key(AES-256, secret hidden, used {self._uses} times)"
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        raise CopyRefusedError("a Key is not copied or pickled: the copy would count anew")
+
+
+class NonceCounter:
+    """Nonces that cannot repeat: 4 bytes name the sender, 8 bytes count its messages.
+
+    For parties that remember how many messages they sent; :func:`encrypt_tensor`
+    draws at random instead and remembers nothing.
+
+    Example:
+        >>> counter = NonceCounter(sender=7)
+        >>> counter.next().hex(), counter.next().hex()
+        ('000000070000000000000000', '000000070000000000000001')
+
+    Reference:
+        NIST SP 800-38D, section 8.2.1, the deterministic construction.
+    """
+
+    __slots__ = ("_count", "_lock", "_sender")
+
+    def __init__(self, sender: int, start: int = 0):
+        if not 0 <= sender < 2**32:
+            raise InvalidParameterError(f"sender must be in [0, 2**32), got {sender}")
+        if not 0 <= start < 2**64:
+            raise InvalidParameterError(f"start must be in [0, 2**64), got {start}")
+        self._sender, self._count, self._lock = sender, start, threading.Lock()
+
+    def next(self) -> bytes:
+        """Return the next nonce, 12 bytes.
+
+        Raises:
+            KeyExhaustedError: After 2**64 messages; the counter never wraps.
+        """
+        with self._lock:
+            if self._count >= 2**64:
+                raise KeyExhaustedError("all 2**64 nonces of this sender are used; use a new key")
+            nonce = struct.pack(">IQ", self._sender, self._count)
+            self._count += 1
+        return nonce
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        raise CopyRefusedError("a NonceCounter is not copied: the copy would repeat nonces")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class EncryptedTensor:
+    """One sealed tensor, or all tensors of a sealed model. Anyone may read its sizes.
+
+    Attributes:
+        message: The bytes as they are sent, read-only, not copied.
+        specs: dtype and shape of each tensor: claims, until decryption confirms them.
+        is_model: True for a message of :func:`encrypt_model`.
+
+    Example:
+        >>> encrypt_tensor(np.zeros((64, 32), np.float32), generate_key())
+        EncryptedTensor(float32 (64, 32), 8248 bytes, 56 of them overhead)
+    """
+
+    message: memoryview
+    specs: tuple[TensorSpec, ...]
+    is_model: bool
+    _header: bytes
+    _chunk_bytes: int = wire.CHUNK_BYTES
+
+    @property
+    def num_bytes(self) -> int:
+        """Length of the message."""
+        return len(self.message)
+
+    @property
+    def overhead(self) -> int:
+        """Bytes beyond the values themselves: header, nonces and tags."""
+        return len(self.message) - sum(spec.num_bytes for spec in self.specs)
+
+    def to_bytes(self) -> bytes:
+        """Copy the message into bytes to store or send; ``message`` is the same without a copy."""
+        return bytes(self.message)
+
+    @classmethod
+    def from_bytes(
+        cls, data: bytes | bytearray | memoryview, *, limit: int = wire.MAX_BYTES
+    ) -> EncryptedTensor:
+        """Read a message, checking every length before any memory is allocated.
+
+        Nothing is authentic yet: that is what decryption checks.
+
+        Args:
+            data: The whole message, not copied.
+            limit: Largest message accepted, in bytes.
+
+        Raises:
+            WireFormatError: Truncated, trailing bytes, unknown magic, version, kind or
+                dtype, too many dimensions, or sizes that do not fit the message.
+        """
+        return _read_with(data, limit, wire.CHUNK_BYTES)
+
+    def parts(self) -> list[tuple[str, memoryview]]:
+        """Name every piece of the message in order: header, then nonce, ciphertext, tag.
+
+        Example:
+            >>> sealed = encrypt_tensor(np.float32([1, 2, 3]), generate_key())
+            >>> [(name, len(piece)) for name, piece in sealed.parts()]
+            [('header', 20), ('nonce', 12), ('ciphertext', 12), ('tag', 16)]
+        """
+        pieces = [("header", self.message[: len(self._header)])]
+        for chunk in self._chunks():
+            sealed = self.message[chunk.place]
+            pieces.append(("nonce", sealed[:NONCE_BYTES]))
+            pieces.append(("ciphertext", sealed[NONCE_BYTES:-TAG_BYTES]))
+            pieces.append(("tag", sealed[-TAG_BYTES:]))
+        return pieces
+
+    def _chunks(self) -> list[wire.Chunk]:
+        return list(wire.chunks(self.specs, len(self._header), self._chunk_bytes))
+
+    def __repr__(self) -> str:
+        dtype, shape = self.specs[0]
+        what = f"model of {len(self.specs)} tensors" if self.is_model else f"{dtype} {shape}"
+        return f"EncryptedTensor({what}, {self.num_bytes} bytes, {self.overhead} of them overhead)"
+
+
+def generate_key() -> Key:
+    """Draw a new secret key from the operating system's generator."""
+    return Key.from_bytes(os.urandom(KEY_BYTES))
+
+
+def encrypt_tensor(
+    tensor: Any, key: Key, context: Context | None = None, *, out: Any = None
+) -> EncryptedTensor:
+    """Encrypt a tensor so that only holders of ``key`` read it and nobody alters it.
+
+    The context is not sent. Both sides know it (which round is this, whose
+    update), and a message from another context does not open.
+
+    Args:
+        tensor: NumPy array, ``tf.Tensor``, ``tf.Variable``, Keras variable or number:
+            bool, integers, float16/32/64 or bfloat16, any shape. Non-contiguous
+            arrays are copied first.
+        key: Shared with the receiver.
+        context: What the message belongs to, such as ``{"round": 3, "client": 7}``.
+        out: A writable buffer to build the message in, such as a ``bytearray``. New
+            memory costs as much as encrypting it; reuse pays from some megabytes on.
+            The result lives in it, so finish with one message before the next.
+
+    Raises:
+        InvalidParameterError: If the dtype or an argument is not supported.
+        KeyExhaustedError: If the key was used as often as is safe.
+
+    Example:
+        >>> key = generate_key()
+        >>> sealed = encrypt_tensor(np.array([1.5, -2.0]), key, {"round": 3, "client": 7})
+        >>> decrypt_tensor(sealed, key, {"round": 3, "client": 7})
+        array([ 1.5, -2. ])
+        >>> decrypt_tensor(sealed, key, {"round": 4, "client": 7})
+        Traceback (most recent call last):
+        fltutor.errors.AuthenticationError: message refused: altered, sealed with another key, or
+        sealed in another context than {'round': 4, 'client': 7}
+    """
+    draw_nonces = _require(key, Key, "key")._fresh_nonces
+    array = wire.as_array(tensor, "tensor")
+    return _encrypt_with(draw_nonces, [array], wire.TENSOR, key, context, out)
+
+
+def decrypt_tensor(
+    encrypted: EncryptedTensor, key: Key, context: Context | None = None
+) -> np.ndarray:
+    """Decrypt a message of :func:`encrypt_tensor` after checking that it is authentic.
+
+    Returns:
+        A new array of the dtype, shape and exact bytes that were encrypted.
+
+    Raises:
+        AuthenticationError: If anything differs: a bit, the key, the context.
+        InvalidParameterError: If ``encrypted`` holds a model.
+    """
+    if _require(encrypted, EncryptedTensor, "encrypted").is_model:
+        raise InvalidParameterError("encrypted holds a model, open it with decrypt_model")
+    return _decrypt(encrypted, key, context)[0]
+
+
+def encrypt_model(
+    tensors: Iterable[Any], key: Key, context: Context | None = None, *, out: Any = None
+) -> EncryptedTensor:
+    """Encrypt all tensors of a model into one message, without copying them together first.
+
+    Each tensor is sealed from its own memory straight into its place. The
+    order, dtypes and shapes of all of them are authenticated.
+
+    Args:
+        tensors: For example ``model.get_weights()`` or ``model.weights``; dtypes may differ.
+        key: As for :func:`encrypt_tensor`.
+        context: As for :func:`encrypt_tensor`.
+        out: As for :func:`encrypt_tensor`.
+
+    Raises:
+        InvalidParameterError: If there is no tensor, or one is not supported.
+        KeyExhaustedError: If the key was used as often as is safe; each tensor is one use.
+
+    Example:
+        >>> key = generate_key()
+        >>> sealed = encrypt_model([np.ones((2, 2)), np.array(3)], key)
+        >>> decrypt_model(sealed, key)
+        [array([[1., 1.],
+               [1., 1.]]), array(3)]
+    """
+    draw_nonces = _require(key, Key, "key")._fresh_nonces
+    if isinstance(tensors, np.ndarray) or hasattr(tensors, "numpy"):
+        raise InvalidParameterError("tensors must be a list; encrypt_tensor takes one tensor")
+    arrays = [wire.as_array(tensor, f"tensor {i}") for i, tensor in enumerate(tensors)]
+    if not arrays:
+        raise InvalidParameterError("tensors must hold at least one tensor, got none")
+    return _encrypt_with(draw_nonces, arrays, wire.MODEL, key, context, out)
+
+
+def decrypt_model(
+    encrypted: EncryptedTensor, key: Key, context: Context | None = None
+) -> list[np.ndarray]:
+    """Decrypt a message of :func:`encrypt_model`; raises like :func:`decrypt_tensor`."""
+    if not _require(encrypted, EncryptedTensor, "encrypted").is_model:
+        raise InvalidParameterError("encrypted holds one tensor, open it with decrypt_tensor")
+    return _decrypt(encrypted, key, context)
+
+
+def seal_with(data: Any, nonce: bytes, associated_data: bytes, key: Key, out: Any) -> None:
+    """AES-256-GCM with the nonce as an argument: the deterministic core that tests aim at.
+
+    Writes ciphertext and tag to ``out``, 16 bytes longer than ``data``. A nonce
+    must never come twice: :func:`encrypt_tensor` draws a fresh one.
+    """
+    key._cipher.encrypt_into(nonce, data, associated_data, out)
+
+
+def open_with(sealed: Any, nonce: bytes, associated_data: bytes, key: Key, out: Any) -> None:
+    """Undo :func:`seal_with`, or raise ``cryptography.exceptions.InvalidTag``."""
+    key._cipher.decrypt_into(nonce, sealed, associated_data, out)
+
+
+def _encrypt_with(
+    draw_nonces: Callable[[int], list[bytes]],
+    arrays: list[np.ndarray],
+    kind: int,
+    key: Key,
+    context: Context | None,
+    out: Any,
+    chunk_bytes: int = wire.CHUNK_BYTES,
+) -> EncryptedTensor:
+    """Refuse everything that can be refused, then draw the nonces and seal chunk by chunk."""
+    encoded = wire.encode_context(context)
+    specs = tuple(TensorSpec(wire.dtype_name(array.dtype), array.shape) for array in arrays)
+    header = wire.pack_header(kind, specs)
+    chunks = list(wire.chunks(specs, len(header), chunk_bytes))
+    message = _writable(out, chunks[-1].place.stop, arrays)
+    nonces = draw_nonces(len(chunks))
+    message[: len(header)] = header
+    for index, (chunk, nonce) in enumerate(zip(chunks, nonces, strict=True)):
+        place = message[chunk.place]
+        place[:NONCE_BYTES] = nonce
+        data = wire.byte_view(arrays[chunk.tensor])[chunk.values]
+        bound = wire.associated_data(header, nonces[0], index, len(chunks), encoded)
+        seal_with(data, nonce, bound, key, place[NONCE_BYTES:])
+    is_model = kind == wire.MODEL
+    return EncryptedTensor(message.toreadonly(), specs, is_model, header, chunk_bytes)
+
+
+def _read_with(data: Any, limit: int, chunk_bytes: int) -> EncryptedTensor:
+    try:
+        view = memoryview(data).cast("B").toreadonly()
+    except TypeError:
+        raise InvalidParameterError(
+            f"data must be bytes or a contiguous buffer, got {type(data).__name__}"
+        ) from None
+    kind, specs = wire.read_header(view, limit, chunk_bytes)
+    header = wire.pack_header(kind, specs)
+    return EncryptedTensor(view, specs, kind == wire.MODEL, header, chunk_bytes)
+
+
+def _decrypt(encrypted: EncryptedTensor, key: Key, context: Context | None) -> list[np.ndarray]:
+    _require(key, Key, "key")
+    encoded = wire.encode_context(context)
+    chunks = encrypted._chunks()
+    nonces = [bytes(encrypted.message[chunk.place][:NONCE_BYTES]) for chunk in chunks]
+    arrays = [np.empty(spec.shape, wire.numpy_dtype(spec.dtype)) for spec in encrypted.specs]
+    for index, (chunk, nonce) in enumerate(zip(chunks, nonces, strict=True)):
+        sealed = encrypted.message[chunk.place][NONCE_BYTES:]
+        out = wire.byte_view(arrays[chunk.tensor])[chunk.values]
+        bound = wire.associated_data(encrypted._header, nonces[0], index, len(chunks), encoded)
+        try:
+            open_with(sealed, nonce, bound, key, out)
+        except InvalidTag:
+            raise AuthenticationError(
+                "message refused: altered, sealed with another key, or sealed in another "
+                f"context than {dict(context or {})}"
+            ) from None
+    return arrays
+
+
+def _writable(out: Any, num_bytes: int, arrays: list[np.ndarray]) -> memoryview:
+    """New memory for the message, or the first bytes of ``out``."""
+    if out is None:
+        return memoryview(np.empty(num_bytes, np.uint8))
+    try:
+        buffer = memoryview(out).cast("B")
+    except TypeError:
+        buffer = None
+    if buffer is None or buffer.readonly:
+        raise InvalidParameterError(
+            f"out must be a writable contiguous buffer, got {type(out).__name__}"
+        )
+    if len(buffer) < num_bytes:
+        raise InvalidParameterError(f"out must hold {num_bytes} bytes, got {len(buffer)}")
+    if any(np.may_share_memory(np.frombuffer(buffer, np.uint8), array) for array in arrays):
+        raise InvalidParameterError("out must not overlap the tensor that is encrypted into it")
+    return buffer[:num_bytes]
+
+
+def _require(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        hint = {Key: "generate_key", EncryptedTensor: "EncryptedTensor.from_bytes"}[kind]
+        raise InvalidParameterError(
+            f"{name} must be of class {kind.__name__} (see {hint}), got {type(value).__name__}"
+        )
+    return value
