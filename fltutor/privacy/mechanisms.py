@@ -137,7 +137,7 @@ def _normal_with(words: np.ndarray, out: np.ndarray) -> None:
 
     Box and Muller: a point at a uniform angle whose squared radius is exponential
     has two normal coordinates. Cosine and sine come from the tangent ``t`` of half
-    the angle, as (1 - t^2) / (1 + t^2) and 2 t / (1 + t^2): one function, not two.
+    the angle, as 2 / (1 + t^2) - 1 and 2 t / (1 + t^2): one function, not two.
     """
     x, y = out
     radius = (words[0] + 0.5) * 2.0**-64  # in (0, 1]
@@ -146,12 +146,12 @@ def _normal_with(words: np.ndarray, out: np.ndarray) -> None:
     np.sqrt(radius, out=radius)
     np.multiply(words[1].view(np.int64), np.pi * 2.0**-64, out=y)  # half the angle
     np.tan(y, out=y)  # t
-    np.multiply(y, y, out=x)  # t^2
-    radius /= 1 + x
-    np.subtract(1, x, out=x)
-    x *= radius
-    y *= 2
-    y *= radius
+    np.multiply(y, y, out=x)
+    x += 1
+    np.divide(radius, x, out=x)
+    x *= 2  # 2 radius / (1 + t^2)
+    y *= x
+    x -= radius
 
 
 def _standard_deviation(sensitivity: float, noise_multiplier: float, no_noise: bool) -> float:

@@ -1,0 +1,104 @@
+"""Cryptographic noise against NumPy's generator, and how soon an epsilon is there.
+
+Each ratio is the other's time, or the time allowed, divided by ours; the two
+take turns in one run and the medians are compared.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from dp_accounting.pld import PLDAccountant
+from dp_accounting.rdp import RdpAccountant
+
+from fltutor.privacy.accounting import budget_curve, epsilon_after
+from fltutor.privacy.mechanisms import system_normal
+
+SLIDER = 0.1  # seconds in which a slider's epsilon should be there
+SAMPLED = {"sampling_rate": 0.2, "sampling": "poisson"}
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Time one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def ratio(turns: int, theirs: Callable[[], object], ours: Callable[[], object]) -> float:
+    """Median time of ``theirs`` divided by that of ``ours``, taking turns."""
+    pairs = [(seconds(theirs), seconds(ours)) for _ in range(turns + 1)][1:]  # one to warm up
+    return median(t for t, _ in pairs) / median(o for _, o in pairs)
+
+
+def curve_by_dp_accounting(noise: float) -> None:
+    """Epsilon after 1, ..., 100 rounds, as its documentation composes them."""
+    accountant, event = RdpAccountant(), PoissonSampledDpEvent(0.2, GaussianDpEvent(noise))
+    for _ in range(100):
+        accountant.compose(event).get_epsilon(1e-5)
+
+
+def pld_by_dp_accounting(noise: float) -> None:
+    """Epsilon after 100 rounds on the default grid."""
+    event = PoissonSampledDpEvent(0.2, GaussianDpEvent(noise))
+    PLDAccountant().compose(event, 100).get_epsilon(1e-5)
+
+
+def run() -> list[tuple[str, float, str]]:
+    """Return one row per measurement: what, ratio, target."""
+    rng = np.random.default_rng(0)
+    new = (1 + i / 1000 for i in itertools.count())  # noise multipliers that nothing remembers
+
+    def curve(noise: float, **sampling) -> None:
+        budget_curve(noise, 100, delta=1e-5, **sampling)
+
+    def pld(noise: float) -> None:
+        epsilon_after(100, noise_multiplier=noise, delta=1e-5, accountant="pld", **SAMPLED)
+
+    rows = [
+        (
+            f"Gaussian noise, {size:,} numbers: cryptographic stream against NumPy's generator",
+            ratio(
+                31,
+                lambda size=size: rng.standard_normal(size),
+                lambda size=size: system_normal(size),
+            ),
+            ">= 1",
+        )
+        for size in (100_000, 1_000_000)
+    ]
+    slider = [
+        ("no sampling, new noise", lambda: curve(next(new))),
+        ("Poisson, known noise", lambda: curve(1.0, **SAMPLED)),
+    ]
+    for name, call in slider:
+        call()
+        took = median(seconds(call) for _ in range(7))
+        rows.append((f"epsilon of 0-100 rounds, {name}: in 100 ms", SLIDER / took, ">= 1"))
+    rows.append(
+        (
+            "epsilon of 0-100 rounds, Poisson, new noise: against dp-accounting round by round",
+            ratio(
+                1, lambda: curve_by_dp_accounting(next(new)), lambda: curve(next(new), **SAMPLED)
+            ),
+            ">= 50",
+        )
+    )
+    rows.append(
+        (
+            "epsilon by PLD, Poisson, new noise: against dp-accounting on its default grid",
+            ratio(3, lambda: pld_by_dp_accounting(next(new)), lambda: pld(next(new))),
+            ">= 3",
+        )
+    )
+    return rows
+
+
+if __name__ == "__main__":
+    for name, value, target in run():
+        print(f"{name:84} {value:7.2f}  {target}")

@@ -1,0 +1,381 @@
+"""Epsilons agree with the literature, with dp-accounting and with exact formulas."""
+
+import math
+import subprocess
+import sys
+import warnings
+
+import dp_accounting
+import mpmath
+import numpy as np
+import pytest
+from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
+from dp_accounting.rdp import rdp_privacy_accountant
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fltutor.errors import InvalidParameterError
+from fltutor.privacy.accounting import (
+    ORDERS,
+    PrivacySpent,
+    _rdp_of_one_round,
+    budget_curve,
+    epsilon_after,
+    noise_multiplier_for,
+)
+
+ADD_OR_REMOVE = NeighboringRelation.ADD_OR_REMOVE_ONE
+REPLACE = NeighboringRelation.REPLACE_ONE
+
+
+def epsilon(rounds, noise_multiplier, sampling_rate=1.0, delta=1e-5, **options):
+    options.setdefault("sampling", "none" if sampling_rate == 1 else "poisson")
+    return epsilon_after(
+        rounds,
+        noise_multiplier=noise_multiplier,
+        sampling_rate=sampling_rate,
+        delta=delta,
+        **options,
+    ).epsilon
+
+
+# --- published numbers -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rounds", "noise", "rate", "delta", "accountant", "published", "tolerance"),
+    [
+        # Abadi et al., "Deep Learning with Differential Privacy", CCS 2016 (arXiv 1607.00133),
+        # Section 5.1 and Figure 2: q = 0.01, sigma = 4, delta = 1e-5, "when E = 100, the values
+        # are 9.34 and 1.26 respectively, and for E = 400, the values are 24.22 and 2.55", of
+        # which the second is the moments accountant; T = E / q.
+        pytest.param(10_000, 4.0, 0.01, 1e-5, "moments", 1.26, 0.005, id="Abadi E=100"),
+        # Their 2.55 came from numerical integration at integer orders up to 33, where the exact
+        # moments give 2.576 (2.574 with our orders): the same within 1 %, not to the last digit.
+        pytest.param(40_000, 4.0, 0.01, 1e-5, "moments", 2.55, 0.0255, id="Abadi E=400"),
+        # TensorFlow Privacy, tutorials/README.md, "Select Parameters" (the table, and "Expected
+        # Output": 2.92). MNIST, batches of 256 of 60,000, delta = 1e-5; mnist_dpsgd_tutorial.py
+        # counts 60000 // 256 = 234 steps an epoch and converts as Abadi et al.
+        pytest.param(60 * 234, 1.12, 256 / 60_000, 1e-5, "moments", 2.92, 0.005, id="TFP 60"),
+        pytest.param(30 * 234, 0.6, 256 / 60_000, 1e-5, "moments", 9.74, 0.015, id="TFP 30"),
+        pytest.param(10 * 234, 1.2, 256 / 60_000, 1e-5, "moments", 1.20, 0.005, id="TFP 10"),
+        # TensorFlow Privacy, privacy/analysis/compute_dp_sgd_privacy_test.py,
+        # test_compute_dp_sgd_privacy, Test0 and Test1: 15 epochs of 60,000 / 150 steps, and 30
+        # of 100,000 / 100.
+        pytest.param(6_000, 1.3, 0.0025, 1e-5, "rdp", 0.7242234026109595, 1e-9, id="TFP Test0"),
+        pytest.param(30_000, 1.0, 0.001, 1e-7, "rdp", 1.4154988495444842, 1e-9, id="TFP Test1"),
+        # The same file, test_compute_dp_sgd_example_privacy without microbatching: 1.2 epochs,
+        # that is 2 releases without sampling and 120 steps with q = 0.01. Their PLD is on a grid
+        # of 1e-4, ours on its own, hence a tolerance of 0.1 %.
+        pytest.param(2, 0.7, 1.0, 1e-5, "rdp", 10.8602036, 1e-7, id="TFP unsampled RDP"),
+        pytest.param(120, 0.7, 0.01, 1e-5, "rdp", 3.2392676, 1e-7, id="TFP sampled RDP"),
+        pytest.param(2, 0.7, 1.0, 1e-5, "pld", 10.1224946, 0.01, id="TFP unsampled PLD"),
+        pytest.param(120, 0.7, 0.01, 1e-5, "pld", 2.4612381, 0.0025, id="TFP sampled PLD"),
+        # Opacus, opacus/tests/accountants_test.py: test_rdp_accountant (their orders leave out
+        # 11, 128, 256, ... and theirs is a different implementation) and test_prv_accountant
+        # (Gopi et al. 2021, an upper bound computed with an error of up to 0.01).
+        pytest.param(2_250, 1.5, 0.04, 1e-5, "rdp", 7.32911117143, 0.001, id="Opacus RDP"),
+        pytest.param(2_250, 1.5, 0.04, 1e-5, "pld", 6.777395712150674, 0.01, id="Opacus PRV"),
+    ],
+)
+def test_published_epsilons_are_reproduced(
+    rounds, noise, rate, delta, accountant, published, tolerance
+):
+    got = epsilon(rounds, noise, rate, delta, accountant=accountant)
+    assert got == pytest.approx(published, abs=tolerance)
+
+
+def test_the_tff_tutorial_needs_exactly_120_clients():
+    # TensorFlow Federated, "Differential Privacy in TFF", docs/tutorials/
+    # federated_learning_with_differential_privacy.ipynb: 3,383 clients, 100 rounds, a noise
+    # multiplier of 0.01 per client and round, Poisson sampling, RDP. The search for the smallest
+    # cohort that is (2, 1e-5)-DP ends at "120 clients with noise multiplier 1.2".
+    def cost(cohort):
+        return epsilon(100, 0.01 * cohort, cohort / 3383)
+
+    assert cost(120) <= 2 < cost(119)
+
+
+@pytest.mark.parametrize(("rounds", "published"), [(2_250, 1.416), (2_000, 1.3562)])
+def test_published_noise_multipliers_are_reproduced(rounds, published):
+    # Opacus, accountants_test.py, test_get_noise_multiplier_rdp_epochs and ..._steps: epsilon 8
+    # at 1e-5 with q = 0.04. Their search stops within 0.01 of epsilon, here 0.001 of noise.
+    got = noise_multiplier_for(8, rounds, delta=1e-5, sampling_rate=0.04, sampling="poisson")
+    assert got == pytest.approx(published, abs=0.001)
+
+
+# --- dp-accounting called directly -------------------------------------------
+
+SETTINGS = [  # rounds, noise multiplier, sampling rate, delta
+    (1, 1.0, 1.0, 1e-5),
+    (30, 3.0, 1.0, 1e-3),
+    (100, 5.0, 1.0, 1e-5),
+    (10, 50.0, 1.0, 1e-6),
+    (30, 1.0, 0.2, 1e-3),
+    (1000, 0.8, 0.01, 1e-5),
+    (100, 20.0, 0.1, 1e-5),
+]
+
+
+def direct(accountant, rounds, noise, rate, delta):
+    event = GaussianDpEvent(noise)
+    if rate < 1:
+        event = PoissonSampledDpEvent(rate, event)
+    return accountant.compose(event, rounds).get_epsilon(delta)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+def test_rdp_agrees_with_dp_accounting(setting):
+    expected = direct(dp_accounting.rdp.RdpAccountant(), *setting)
+    rounds, noise, rate, delta = setting
+    assert epsilon(rounds, noise, rate, delta) == pytest.approx(expected, rel=1e-12)
+    sampling = "none" if rate == 1 else "poisson"
+    curve = budget_curve(noise, rounds, delta=delta, sampling_rate=rate, sampling=sampling)
+    assert curve.shape == (rounds + 1,)
+    assert curve[-1] == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=str)
+@pytest.mark.parametrize("relation", [ADD_OR_REMOVE, REPLACE], ids=lambda r: r.name)
+def test_pld_agrees_with_dp_accounting(setting, relation):
+    # dp-accounting's own grid, 1e-4: both are upper bounds, apart by their rounding
+    expected = direct(dp_accounting.pld.PLDAccountant(relation), *setting)
+    adjacency = relation.name.lower().replace("_", "-")
+    got = epsilon(*setting, accountant="pld", adjacency=adjacency)
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
+def test_the_orders_are_those_of_dp_accounting():
+    np.testing.assert_array_equal(ORDERS, rdp_privacy_accountant.DEFAULT_RDP_ORDERS)
+
+
+def test_every_point_of_a_curve_is_the_epsilon_after_as_many_rounds():
+    for accountant in ("rdp", "moments"):
+        curve = budget_curve(
+            0.9, 40, delta=1e-4, sampling_rate=0.1, sampling="poisson", accountant=accountant
+        )
+        one_by_one = [epsilon(t, 0.9, 0.1, 1e-4, accountant=accountant) for t in range(41)]
+        np.testing.assert_allclose(curve, one_by_one, rtol=1e-13)
+
+
+# --- exact formulas ----------------------------------------------------------
+
+
+def exact_delta(mu, epsilon):
+    """Delta of a Gaussian of noise 1 / mu at epsilon (Balle and Wang 2018, Theorem 8)."""
+    with mpmath.workdps(40):
+        mu, epsilon = mpmath.mpf(mu), mpmath.mpf(epsilon)
+        return mpmath.ncdf(mu / 2 - epsilon / mu) - mpmath.exp(epsilon) * mpmath.ncdf(
+            -mu / 2 - epsilon / mu
+        )
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 5.0, 60.0])
+@pytest.mark.parametrize("rounds", [1, 7, 300])
+@pytest.mark.parametrize(("adjacency", "step"), [("add-or-remove-one", 1), ("replace-one", 2)])
+def test_unsampled_epsilons_are_sound_and_pld_is_exact(rounds, noise, adjacency, step):
+    # T rounds with noise z are one round with noise z / sqrt(T)
+    mu, delta = step * math.sqrt(rounds) / noise, 1e-5
+    for accountant in ("pld", "rdp", "moments"):
+        got = epsilon(rounds, noise, accountant=accountant, adjacency=adjacency)
+        assert exact_delta(mu, got) <= delta
+        if accountant == "pld" and 0 < got < 700:  # beyond, exp(-loss) underflows, harmlessly
+            assert exact_delta(mu, got * (1 - 1e-4)) > delta
+
+
+@pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.2), (2.5, 0.05), (0.7, 0.01)])
+@pytest.mark.parametrize("order", [1.5, 2.0, 4.5, 8.0, 32.0])
+def test_sampled_rdp_is_the_integral_that_defines_it(noise, rate, order):
+    # Mironov, Talwar and Zhang 2019, Theorem 5: the moment of the likelihood ratio between
+    # N(0, z^2) and its mixture with N(1, z^2), here by quadrature. At orders that are not whole
+    # dp-accounting gives upper bounds, tight above 3 and infinite where its series diverges.
+    def integrand(x):
+        ratio = 1 + rate * mpmath.expm1((2 * x - 1) / (2 * noise**2))
+        return ratio**order * mpmath.npdf(x, 0, noise)
+
+    points = [-15 * noise, 0, 1, order, order + 5 * noise, order + 15 * noise]
+    exact = float(mpmath.log(mpmath.quad(integrand, points)) / (order - 1))
+    got = _rdp_of_one_round(noise, rate, "add-or-remove-one")[order == ORDERS].item()
+    if order == int(order):
+        assert got == pytest.approx(exact, rel=1e-9)
+    else:
+        assert got >= exact * (1 - 1e-9)
+        assert order < 3 or got <= exact * 1.001
+
+
+# --- algebra -----------------------------------------------------------------
+
+noises = st.floats(0.3, 30)
+deltas = st.floats(1e-9, 0.1)
+rates = st.sampled_from([1.0, 0.5, 0.2, 0.05, 0.01])
+
+
+@settings(deadline=None)
+@given(st.integers(1, 500), noises, deltas, st.sampled_from(["rdp", "moments"]))
+def test_epsilon_falls_with_noise_and_delta_and_grows_with_rounds(t, z, delta, accountant):
+    base = epsilon(t, z, 1.0, delta, accountant=accountant)
+    assert epsilon(t, 1.1 * z, 1.0, delta, accountant=accountant) <= base
+    assert epsilon(t, z, 1.0, min(2 * delta, 0.9), accountant=accountant) <= base
+    assert epsilon(t + 1, z, 1.0, delta, accountant=accountant) >= base
+    assert epsilon(t, z, 1.0, delta, accountant=accountant, adjacency="replace-one") >= base
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 200), st.floats(0.5, 5), deltas, rates)
+def test_a_more_careful_count_is_never_larger(t, z, delta, rate):
+    pld, rdp, moments = (
+        epsilon(t, z, rate, delta, accountant=name) for name in ("pld", "rdp", "moments")
+    )
+    assert pld <= rdp * (1 + 1e-3) <= moments * (1 + 1e-3)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 200), st.floats(0.5, 5), deltas, st.floats(0.01, 0.5))
+def test_sampling_fewer_costs_less(t, z, delta, rate):
+    half, whole, everyone = (epsilon(t, z, q, delta) for q in (rate / 2, rate, 1.0))
+    assert half <= whole <= everyone
+
+
+@settings(deadline=None)
+@given(noises, deltas)
+def test_a_curve_starts_at_zero_and_never_falls(z, delta):
+    curve = budget_curve(z, 50, delta=delta)
+    assert curve[0] == 0
+    assert (np.diff(curve) >= 0).all()
+
+
+def test_poisson_sampling_of_everyone_is_no_sampling():
+    for accountant in ("rdp", "pld"):
+        assert epsilon(9, 2.0, 1.0, sampling="poisson", accountant=accountant) == epsilon(
+            9, 2.0, 1.0, sampling="none", accountant=accountant
+        )
+
+
+# --- edges and refusals ------------------------------------------------------
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld", "moments"])
+def test_the_ends_of_the_range(accountant):
+    assert epsilon(0, 1.0, accountant=accountant) == 0
+    assert epsilon(0, 0.0, accountant=accountant) == 0
+    assert epsilon(1, 0.0, accountant=accountant) == math.inf
+    assert epsilon(5, 1.0, 0.0, sampling="poisson", accountant=accountant) == 0
+    assert 0 <= epsilon(1, 1e6, accountant=accountant) < 0.02
+    assert 4e4 < epsilon(10, 0.01, accountant=accountant) < 6e4
+
+
+def test_no_noise_reads_infinity_on_a_curve():
+    assert budget_curve(0.0, 3, delta=1e-5).tolist() == [0, math.inf, math.inf, math.inf]
+    assert budget_curve(1.0, 0, delta=1e-5).tolist() == [0]
+    nobody = budget_curve(0.0, 2, delta=1e-5, sampling_rate=0.0, sampling="poisson")
+    assert nobody.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("bad", [-1, 1.0, 2.5, math.nan, True, "3", None])
+def test_rounds_must_be_whole_and_not_negative(bad):
+    with pytest.raises(InvalidParameterError, match="rounds must be a whole number"):
+        epsilon(bad, 1.0)
+    with pytest.raises(InvalidParameterError, match="rounds must be a whole number"):
+        budget_curve(1.0, bad, delta=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "bad"),
+    [("noise_multiplier", v) for v in (-1.0, math.nan, math.inf, 1e-9, 1e9)]
+    + [("delta", v) for v in (0.0, 1.0, -1e-5, 2.0, math.nan)]
+    + [("sampling_rate", v) for v in (-0.1, 1.1, math.nan)]
+    + [("unit", v) for v in ("user", None)],
+)
+def test_arguments_out_of_range_are_named(name, bad):
+    arguments = {"noise_multiplier": 1.0, "delta": 1e-5, "sampling": "poisson", name: bad}
+    with pytest.raises(InvalidParameterError, match=rf"{name} must .* got '?{bad}"):
+        epsilon_after(3, **arguments)
+
+
+@pytest.mark.parametrize(
+    "combination",
+    [
+        {"accountant": "rdp", "sampling": "poisson", "adjacency": "replace-one"},
+        {"accountant": "moments", "sampling": "poisson", "adjacency": "replace-one"},
+        {"accountant": "rdp", "sampling": "fixed-size"},
+        {"accountant": "gdp"},
+        {"adjacency": "zero-out"},
+    ],
+    ids=str,
+)
+def test_unsupported_combinations_are_refused_with_the_list(combination):
+    with pytest.raises(InvalidParameterError, match=r"not supported; what is: rdp, none, add-or"):
+        epsilon_after(3, noise_multiplier=1.0, delta=1e-5, **combination)
+
+
+def test_amplification_only_for_sampling_that_was_done():
+    with pytest.raises(InvalidParameterError, match=r"sampling_rate 0.2 needs sampling='poisson'"):
+        epsilon_after(3, noise_multiplier=1.0, delta=1e-5, sampling_rate=0.2)
+
+
+def test_a_curve_by_pld_is_refused_with_the_way_out():
+    with pytest.raises(InvalidParameterError, match="call epsilon_after"):
+        budget_curve(1.0, 3, delta=1e-5, accountant="pld")
+
+
+def test_a_delta_above_one_in_n_is_warned_about():
+    with pytest.warns(UserWarning, match=r"delta = 0.01 is not below 1/100"):
+        epsilon_after(3, noise_multiplier=1.0, delta=0.01, num_clients=100)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        epsilon_after(3, noise_multiplier=1.0, delta=0.001, num_clients=100)
+
+
+@pytest.mark.parametrize("options", [{}, {"sampling_rate": 0.2, "sampling": "poisson"}], ids=str)
+def test_the_noise_found_is_just_enough(options):
+    z = noise_multiplier_for(2.0, 30, delta=1e-3, **options)
+    assert epsilon(30, z, options.get("sampling_rate", 1.0), 1e-3) <= 2
+    assert epsilon(30, z / 1.0002, options.get("sampling_rate", 1.0), 1e-3) > 2
+
+
+@pytest.mark.parametrize("target", [1e-4, 1e6])
+def test_an_unreachable_target_is_answered_with_the_range(target):
+    with pytest.raises(InvalidParameterError, match=r"cost from 0.\d+ .* to 655") as error:
+        noise_multiplier_for(target, 10, delta=1e-5, accountant="rdp")
+    assert f"{epsilon(10, 1000.0):.3g}" in str(error.value)
+    for bad in (0, -1, math.nan, math.inf):
+        with pytest.raises(InvalidParameterError, match="target_epsilon must be positive"):
+            noise_multiplier_for(bad, 10, delta=1e-5)
+    with pytest.raises(InvalidParameterError, match="nothing is released"):
+        noise_multiplier_for(1.0, 0, delta=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("spent", "text"),
+    [
+        (
+            PrivacySpent(5.3389, 1e-3, "client", "add-or-remove-one", "poisson", 0.2, "pld"),
+            "epsilon = 5.34 at delta = 1e-3 (client, add-or-remove-one, Poisson q = 0.2, PLD)",
+        ),
+        (
+            PrivacySpent(math.inf, 2.5e-10, "example", "replace-one", "none", 1.0, "rdp"),
+            "epsilon = infinity at delta = 2.5e-10 (example, replace-one, no sampling, RDP)",
+        ),
+        (
+            PrivacySpent(55111.78, 1e-5, "client", "add-or-remove-one", "none", 1.0, "moments"),
+            "epsilon = 55112 at delta = 1e-5 "
+            "(client, add-or-remove-one, no sampling, moments accountant)",
+        ),
+    ],
+)
+def test_an_epsilon_prints_with_all_it_depends_on(spent, text):
+    assert str(spent) == text
+
+
+def test_an_unsampled_epsilon_does_not_wait_for_heavy_imports():
+    code = (
+        "import sys; from fltutor.privacy.accounting import budget_curve; "
+        "budget_curve(1.0, 100, delta=1e-5); "
+        "sys.exit(any(name in sys.modules for name in ('dp_accounting', 'scipy', 'tensorflow')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_orders_that_do_not_converge_stay_out_of_the_notebook(capfd):
+    epsilon(30, 1.0123, 0.2)  # dp-accounting logs a line for each order below 1.8
+    assert "converge" not in "".join(capfd.readouterr())
