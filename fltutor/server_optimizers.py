@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import InvalidParameterError, InvalidUpdateError
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,8 @@ def sgd(learning_rate: float = 1.0) -> ServerOptimizer:
 
     Raises:
         InvalidParameterError: If ``learning_rate`` is not positive and finite.
+        InvalidUpdateError: From ``apply``, if the update has another shape than the
+            model or would leave it with NaN or Inf.
 
     Example:
         >>> optimizer = sgd(learning_rate=0.5)
@@ -58,6 +60,26 @@ def sgd(learning_rate: float = 1.0) -> ServerOptimizer:
         )
 
     def apply(params: np.ndarray, update: np.ndarray, state: None) -> tuple[np.ndarray, None]:
-        return (params + learning_rate * update).astype(params.dtype), None
+        _require_same_shape(params, update)
+        with np.errstate(over="ignore", invalid="ignore"):
+            stepped = (params + learning_rate * update).astype(params.dtype)
+        return _require_finite(stepped), None
 
     return ServerOptimizer(init=lambda params: None, apply=apply)
+
+
+def _require_same_shape(params: np.ndarray, update: np.ndarray) -> None:
+    if np.shape(update) != np.shape(params):
+        raise InvalidUpdateError(
+            f"update must have the shape of the model, {np.shape(params)}, got {np.shape(update)}"
+        )
+
+
+def _require_finite(params: np.ndarray) -> np.ndarray:
+    bad = np.size(params) - np.count_nonzero(np.isfinite(params))
+    if bad:
+        raise InvalidUpdateError(
+            f"update would leave {bad} of {np.size(params)} weights NaN or Inf: "
+            f"a smaller learning rate may help"
+        )
+    return params
