@@ -26,8 +26,9 @@ from matplotlib.figure import Figure
 from fltutor.errors import FltutorError
 from fltutor.plots.style import new_figure
 
-SECONDS_BETWEEN_PICTURES = 0.25
-"""While results improve, the picture follows at this pace; the first and last always show."""
+FIRST_PICTURE = 0.08
+BETWEEN_PICTURES = 0.25
+"""Seconds. While results improve, pictures follow at this pace; the last always shows."""
 
 
 class Explorer(ipw.VBox):
@@ -75,7 +76,8 @@ class Explorer(ipw.VBox):
                 pass
             return
         if change is None:  # the first picture is part of the cell's own output
-            next(steps, None)
+            while not self.message and next(steps, self) is not self:
+                pass
         self._task = loop.create_task(self._drive(steps))
 
     async def _drive(self, steps: Iterator[None]) -> None:
@@ -91,16 +93,16 @@ class Explorer(ipw.VBox):
         """Compute and paint, pausing after each result so that a newer setting can cut in."""
         try:
             outcome = self._compute(**values)
-            results = outcome if inspect.isgenerator(outcome) else iter([outcome])
-            painted, due = None, True
-            for result in results:
-                due = painted is None or time.monotonic() - painted >= SECONDS_BETWEEN_PICTURES
-                if due:
-                    self._paint(result)
-                    painted = time.monotonic()
+            next_picture = time.monotonic() + FIRST_PICTURE
+            unseen = None
+            for unseen in outcome if inspect.isgenerator(outcome) else [outcome]:
+                if time.monotonic() >= next_picture:
+                    self._paint(unseen)
+                    unseen = None
+                    next_picture = time.monotonic() + BETWEEN_PICTURES
                 yield
-            if not due:
-                self._paint(result)
+            if unseen is not None:
+                self._paint(unseen)
         except FltutorError as error:
             self._say(str(error), error=True)
         except Exception as error:

@@ -1,0 +1,52 @@
+"""Pictures for notebook 00."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from fltutor.plots.style import COLOUR, GREY, tidy
+
+if TYPE_CHECKING:
+    from fltutor.explorers.start_here import PrivateTraining
+
+
+def draw_private_training(figure: Figure, run: PrivateTraining) -> str:
+    """Draw accuracy and epsilon over rounds, and say the last of each."""
+    left, right = figure.subplots(1, 2)
+    done = len(run.accuracy) - 1
+    accuracy = run.accuracy[-1]
+
+    left.plot(run.accuracy, color=COLOUR["accuracy"], marker="o", markersize=3)
+    left.axhline(0.1, color=GREY, linestyle=":", linewidth=1)
+    left.annotate("guessing", (run.rounds, 0.1), ha="right", va="bottom", color="#555555")
+    left.set(xlim=(0, run.rounds), ylim=(0, 1))
+    tidy(
+        left,
+        title=f"Accuracy {accuracy:.2f} after {done} rounds",
+        xlabel="rounds",
+        ylabel="test accuracy (share right)",
+    )
+
+    epsilon = run.epsilon[-1]
+    right.set(xlim=(0, run.rounds))
+    if np.isfinite(epsilon):
+        right.plot(run.epsilon, color=COLOUR["privacy"], linestyle="--", linewidth=2)
+        right.set_ylim(0, max(1.0, 1.1 * epsilon))
+        title = f"Epsilon {epsilon:.3g}: less is more private"
+    else:
+        right.set_yticks([])
+        right.text(0.5, 0.5, "ε = ∞", transform=right.transAxes, ha="center", fontsize=28)
+        title = "No noise, no bound: epsilon is infinite"
+    tidy(right, title=title, xlabel="rounds", ylabel="epsilon, whole run so far")
+
+    for ax in (left, right):
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    going = "" if done == run.rounds else f" ({done} done)"
+    return (
+        f"{run.clients} clients, noise {run.noise:g}, {run.rounds} rounds{going}: "
+        f"accuracy {accuracy:.3f}, {run.spent}"
+    )
