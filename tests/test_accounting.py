@@ -186,7 +186,7 @@ def test_unsampled_epsilons_are_sound_and_pld_is_exact(rounds, noise, adjacency,
 @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.2), (2.5, 0.05), (0.7, 0.01)])
 @pytest.mark.parametrize("order", [1.5, 2.0, 4.5, 8.0, 32.0])
 def test_sampled_rdp_is_the_integral_that_defines_it(noise, rate, order):
-    # Mironov, Talwar and Zhang 2019, Theorem 5: the moment of the likelihood ratio between
+    # Mironov, Talwar and Zhang 2019, Section 3: the moment of the likelihood ratio between
     # N(0, z^2) and its mixture with N(1, z^2), here by quadrature. At orders that are not whole
     # dp-accounting gives upper bounds, tight above 3 and infinite where its series diverges.
     def integrand(x):

@@ -73,7 +73,7 @@ def gaussian_mechanism(
 
     Reference:
         Dwork and Roth, The Algorithmic Foundations of Differential Privacy, 2014,
-        Section 3.5.3 and Appendix A. https://doi.org/10.1561/0400000042
+        Theorem 3.22 and Appendix A. https://doi.org/10.1561/0400000042
     """
     deviation = _standard_deviation(sensitivity, noise_multiplier, allow_no_noise)
     value = _as_finite_floats(value)
