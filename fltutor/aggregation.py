@@ -17,7 +17,7 @@ from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.mechanisms import gaussian_mechanism
 from fltutor.protocols.arrivals import WeightedRows
 from fltutor.protocols.plain import plain_sum
-from fltutor.transcript import Phase, SumResult, Transcript
+from fltutor.transcript import Phase, SumResult, Transcript, uploaders
 from fltutor.vectors import as_updates, clip_by_norm
 
 SumProtocol = Callable[..., SumResult]
@@ -53,9 +53,10 @@ def aggregate_gradients(
         weights: One number per client, zero or more, such as its number of examples.
 
     Returns:
-        One array per tensor. Floating-point tensors keep their dtype; integer ones
-        become float64, since a mean of integers is seldom one. The average is
-        taken in float64, so the order of clients changes only its last bits.
+        One array per tensor. Floating-point tensors keep their dtype (the widest, if
+        clients differ); integer ones become float64, since a mean of integers is seldom
+        one. The average is taken in float64, so the order of clients changes only its
+        last bits.
 
     Raises:
         InvalidUpdateError: If a client's tensors are missing, reordered, of other shapes
@@ -83,7 +84,7 @@ def aggregate_models(models: Sequence[Sequence[Any]], weights: Sequence[float]) 
 
     Returns:
         One array per tensor, for ``model.set_weights``. Floating-point tensors keep
-        their dtype; integer ones become float64.
+        their dtype (the widest, if clients differ); integer ones become float64.
 
     Raises:
         InvalidUpdateError: If a client's tensors are missing, reordered, of other shapes
@@ -122,13 +123,15 @@ def mean(
 
     Returns:
         The average over the clients whose upload arrived. Rows travel in the dtype
-        of ``updates``. Under ``plain_sum`` they are also added in it, so float32 rows
-        carry a rounding error of up to n * 6e-8 of their mean magnitude.
+        of ``updates``. Under ``plain_sum`` they are also added in it (float16 in float32),
+        so float32 rows carry a rounding error of up to (n + 1) * 6e-8 of their weighted
+        mean magnitude.
 
     Raises:
-        InvalidUpdateError: If a row holds NaN or Inf; the text names the client.
+        InvalidUpdateError: If a row that arrives holds NaN or Inf; the text names the client.
         InvalidParameterError: If the weights are negative, not finite, boolean, too few,
-            too many, or zero in total over the clients that arrived.
+            too many, beyond the dtype of ``updates``, or zero in total over the clients
+            that arrived.
 
     Example:
         >>> updates = np.array([[1.0, 2.0], [5.0, 6.0]])
@@ -140,6 +143,11 @@ def mean(
     """
     updates = as_updates(updates)
     weights = _checked_weights(np.ones(len(updates)) if weights is None else weights, len(updates))
+    for client in np.flatnonzero(~_survives(weights, updates.dtype)):
+        raise InvalidParameterError(
+            f"weights travel as {updates.dtype}, which cannot hold {weights[client]} of "
+            f"client {client}"
+        )
     result = sum_protocol(WeightedRows(updates, weights), dropped)
     update, total_weight = result.total[:-1], result.total[-1]
     if not total_weight > 0:
@@ -186,6 +194,7 @@ def dp_mean(
 
     Raises:
         InvalidParameterError: If weights are given, or a parameter is out of range.
+        InvalidUpdateError: If ``updates`` is no float matrix.
 
     Example:
         >>> updates = np.array([[3.0, 4.0], [0.0, -1.0]])
@@ -208,11 +217,15 @@ def dp_mean(
             f"expected_cohort must be positive and finite, got {expected_cohort}"
         )
     updates = np.asarray(updates)
-    if len(updates):
+    if updates.ndim != 2 or updates.dtype.kind != "f":
+        raise InvalidUpdateError(
+            f"updates must be a float matrix (n, d), got {updates.dtype} of shape {updates.shape}"
+        )
+    if uploaders(len(updates), dropped):
         usable = np.isfinite(updates).all(axis=1, keepdims=True)
         rows = clip_by_norm(np.where(usable, updates, 0), clip_norm)
         result = sum_protocol(rows, dropped)
-    else:  # Poisson sampling chose nobody; the noise must not tell
+    else:  # sampling chose nobody, or all of them left; the noise must not tell
         result = SumResult(np.zeros(updates.shape[1]), (), Transcript())
     noisy = gaussian_mechanism(
         result.total, clip_norm, noise_multiplier, rng, allow_no_noise=allow_no_noise
@@ -224,22 +237,34 @@ def dp_mean(
 
 def _checked_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
     """Return the weights as float64, shape (n,), or say what is wrong with them."""
-    weights = np.asarray(weights)
-    if weights.shape != (num_clients,):
+    shape = np.shape(weights)
+    if shape != (num_clients,):
         raise InvalidParameterError(
-            f"weights must hold one number for each of {num_clients} clients, "
-            f"got shape {weights.shape}"
+            f"weights must hold one number for each of {num_clients} clients, got shape {shape}"
         )
-    if weights.dtype.kind not in "iuf":
-        raise InvalidParameterError(f"weights must be numbers, got dtype {weights.dtype}")
+    checked = np.empty(num_clients)
     for client, weight in enumerate(weights):
+        if np.asarray(weight).dtype.kind not in "iuf":  # one by one: [True, 2] becomes integers
+            raise InvalidParameterError(
+                f"weights must be numbers, got {weight!r} for client {client}"
+            )
         if not 0 <= weight < np.inf:
             raise InvalidParameterError(
                 f"weights must be finite and at least 0, got {weight} for client {client}"
             )
-    if not weights.any():
-        raise InvalidParameterError(f"weights must not all be zero; got {num_clients} zeros")
-    return weights.astype(np.float64)
+        checked[client] = weight
+    with np.errstate(over="ignore"):
+        total = checked.sum()
+    if not 0 < total < np.inf:
+        raise InvalidParameterError(f"weights must have a positive, finite total, got {total}")
+    return checked
+
+
+def _survives(weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Which weights neither overflow nor vanish when they are sent as ``dtype``."""
+    with np.errstate(over="ignore"):
+        sent = weights.astype(dtype)
+    return np.isfinite(sent) & ((sent > 0) == (weights > 0))
 
 
 def _weighted_mean(
@@ -253,6 +278,7 @@ def _weighted_mean(
     if not first:
         raise InvalidParameterError(f"{name} of client 0 must hold at least one tensor, got none")
     averages = [np.zeros(tensor.shape) for tensor in first]
+    dtypes = [tensor.dtype for tensor in first]
     for client, tensors in enumerate(clients):
         if len(tensors) != len(first):
             raise InvalidUpdateError(
@@ -270,7 +296,8 @@ def _weighted_mean(
             if not np.isfinite(tensor).all():
                 raise InvalidUpdateError(f"{where}: holds NaN or Inf")
             averages[position] += shares[client] * tensor.astype(np.float64)
+            dtypes[position] = np.promote_types(dtypes[position], tensor.dtype)
     return [
-        average.astype(tensor.dtype if tensor.dtype.kind == "f" else np.float64)
-        for average, tensor in zip(averages, first, strict=True)
+        average.astype(dtype if dtype.kind == "f" else np.float64)
+        for average, dtype in zip(averages, dtypes, strict=True)
     ]

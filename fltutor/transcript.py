@@ -102,7 +102,8 @@ def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[in
     """Clients whose upload arrives: all but those that leave before or in ``Phase.UPLOAD``.
 
     Raises:
-        InvalidParameterError: If ``dropped`` names a client that does not exist.
+        InvalidParameterError: If ``dropped`` names a client that does not exist, or
+            something that is no :class:`Phase`.
 
     Example:
         >>> uploaders(4, {1: Phase.UPLOAD, 2: Phase.UNMASKING})
@@ -110,12 +111,18 @@ def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[in
     """
     dropped = dict(dropped or {})
     for client in dropped:
-        if not 0 <= client < num_clients:
+        if client not in range(num_clients):
             raise InvalidParameterError(
-                f"dropped names client {client}, but there are clients 0 to {num_clients - 1}"
+                f"dropped names client {client!r}, but there are {num_clients} clients, from 0 on"
             )
-    return tuple(
-        client
-        for client in range(num_clients)
-        if dropped.get(client, Phase.UNMASKING) > Phase.UPLOAD
-    )
+    return tuple(client for client in range(num_clients) if uploads(client, dropped))
+
+
+def uploads(client: int, dropped: Mapping[int, Phase]) -> bool:
+    """Whether this client stays until its upload has arrived."""
+    phase = dropped.get(client, Phase.UNMASKING)
+    if not isinstance(phase, Phase):
+        raise InvalidParameterError(
+            f"dropped must say in which Phase client {client} leaves, got {phase!r}"
+        )
+    return phase > Phase.UPLOAD

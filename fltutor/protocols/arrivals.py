@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
-from fltutor.transcript import Phase
+from fltutor.transcript import Phase, uploaders, uploads
 from fltutor.vectors import as_updates
 
 
@@ -22,9 +22,10 @@ def arriving_rows(
         dropped: The phase in which a client leaves, by client number.
 
     Raises:
-        InvalidUpdateError: If blocks differ in width, or a row holds NaN or Inf; the
-            message names the client.
-        InvalidParameterError: If ``dropped`` names a client that does not exist.
+        InvalidUpdateError: If blocks differ in width, or a row that arrives holds NaN or
+            Inf; the message names the client.
+        InvalidParameterError: If there are no rows, or ``dropped`` names a client that
+            does not exist or something that is no phase.
         ProtocolAbort: If no upload arrives.
 
     Example:
@@ -43,17 +44,15 @@ def arriving_rows(
                 f"the update of client {client} has {block.shape[1]} coordinates, needed {width}"
             )
         for row in block:
-            if not np.isfinite(row).all():
-                raise InvalidUpdateError(f"the update of client {client} holds NaN or Inf")
-            if dropped.get(client, Phase.UNMASKING) > Phase.UPLOAD:
+            if uploads(client, dropped):
+                if not np.isfinite(row).all():
+                    raise InvalidUpdateError(f"the update of client {client} holds NaN or Inf")
                 arrived += 1
                 yield client, row
             client += 1
-    strangers = [name for name in dropped if not 0 <= name < client]
-    if strangers:
-        raise InvalidParameterError(
-            f"dropped names client {strangers[0]}, but there are clients 0 to {client - 1}"
-        )
+    if not client:
+        raise InvalidParameterError("vectors must hold the row of at least one client, got none")
+    uploaders(client, dropped)  # refuses strangers, now that the number of clients is known
     if not arrived:
         raise ProtocolAbort(f"no upload arrived: all {client} clients left before it")
 
@@ -84,11 +83,13 @@ class WeightedRows:
         updates, weights = self.updates, self.weights
         if len(present) < len(weights):
             updates, weights = updates[present], weights[present]
-        total = weights.astype(updates.dtype) @ updates
+        dtype = np.promote_types(updates.dtype, np.float32)  # float16 would lose the sum
+        with np.errstate(over="ignore", invalid="ignore"):
+            total = weights.astype(dtype) @ updates
         if not np.isfinite(total).all():
             for _ in arriving_rows(self.updates, dropped):  # names the client
                 pass
-            raise InvalidUpdateError(f"the sum of the updates leaves the range of {updates.dtype}")
+            raise InvalidUpdateError(f"the sum of the updates leaves the range of {dtype}")
         row = np.empty(len(total) + 1)
         row[:-1], row[-1] = total, weights.sum()
         return tuple(present), row
