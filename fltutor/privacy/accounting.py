@@ -288,9 +288,7 @@ def _rdp_of_one_round(noise: float, sampling_rate: float, adjacency: str) -> np.
 
 def _epsilon_from_rdp(rdp: np.ndarray, delta: float, accountant: str) -> np.ndarray:
     """Convert Rényi divergences, shape (..., orders), to the best epsilon of any order."""
-    if (
-        accountant == "moments"
-    ):  # Abadi et al. 2016, Theorem 2 (tail bound); Mironov 2017, Proposition 3
+    if accountant == "moments":  # Abadi et al. 2016, Theorem 2
         epsilon = rdp - math.log(delta) / (ORDERS - 1)
     else:
         epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
