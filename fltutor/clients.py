@@ -57,7 +57,8 @@ def local_batches(
         One array per client, shape (steps, batch_size), of example indices; -1 pads.
 
     Raises:
-        InvalidParameterError: If a client has no examples or a size is not positive.
+        InvalidParameterError: If a client has no examples or one with a negative number,
+            or a size is not positive.
 
     Example:
         >>> local_batches([np.arange(5)], batch_size=2, rng=np.random.default_rng(0))[0]
@@ -69,13 +70,21 @@ def local_batches(
         raise InvalidParameterError(
             f"batch_size and local_epochs must be at least 1, got {batch_size}, {local_epochs}"
         )
-    for client, part in enumerate(parts):
-        if len(part) == 0:
-            raise InvalidParameterError(f"client {client} has no examples to train on")
+    _require_examples(parts)
     return [
         np.concatenate([_in_steps(rng.permutation(part), batch_size) for _ in range(local_epochs)])
         for part in parts
     ]
+
+
+def _require_examples(parts: Sequence[np.ndarray]) -> None:
+    for client, part in enumerate(parts):
+        if len(part) == 0:
+            raise InvalidParameterError(f"client {client} has no examples to train on")
+        if np.min(part) < 0:  # -1 would pass for padding
+            raise InvalidParameterError(
+                f"client {client} names example {np.min(part)}; numbers start at 0"
+            )
 
 
 def _in_steps(examples: np.ndarray, batch_size: int) -> np.ndarray:
@@ -109,18 +118,19 @@ def train_client(
     """
     require_trainable_by_sgd(model)
     before = get_params(model)
-    set_params(model, params)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    for batch in batches:
-        examples = batch[batch >= 0]
-        with tf.GradientTape() as tape:
-            batch_loss = loss(y[examples], model(x[examples], training=True))
-        gradients = tape.gradient(batch_loss, model.trainable_variables)
-        for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-            variable.assign_sub(learning_rate * gradient)
-    update = get_params(model) - params
-    set_params(model, before)
-    return update
+    try:
+        set_params(model, params)
+        for batch in batches:
+            examples = batch[batch >= 0]
+            with tf.GradientTape() as tape:
+                batch_loss = loss(y[examples], model(x[examples], training=True))
+            gradients = tape.gradient(batch_loss, model.trainable_variables)
+            for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
+                variable.assign_sub(learning_rate * gradient)
+        return get_params(model) - params
+    finally:
+        set_params(model, before)
 
 
 def train_cohort(
@@ -149,7 +159,8 @@ def train_cohort(
 
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
-        InvalidParameterError: If a batch names an example that does not exist.
+        InvalidParameterError: If a batch names an example that does not exist, or sizes
+            do not fit together.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -163,8 +174,8 @@ def train_cohort(
     """
     if not np.isfinite(learning_rate):
         raise InvalidParameterError(f"learning_rate must be finite, got {learning_rate}")
+    params = _checked_params(model, params)
     train, _ = _compiled(model)
-    params = np.asarray(params, dtype=np.float32)
     rate = tf.constant(learning_rate, tf.float32)
     trained = _in_blocks(batches, x, y, params, lambda *args: train(*args, rate))
     return trained - params
@@ -193,12 +204,24 @@ def cohort_gradients(
         UnsupportedModelError: If the model has layers with state or randomness of their own.
         InvalidParameterError: If a client has no examples or names one that does not exist.
     """
+    _require_examples(parts)
+    params = _checked_params(model, params)
     _, add_gradients = _compiled(model)
-    point = tf.constant(params, tf.float32)
+    point = tf.constant(params)
     batches = [_in_steps(part, GRADIENT_BATCH) for part in parts]
-    zeros = np.zeros(len(params), dtype=np.float32)
-    sums = _in_blocks(batches, x, y, zeros, lambda *args: add_gradients(*args, point))
+    sums = _in_blocks(
+        batches, x, y, np.zeros_like(params), lambda *args: add_gradients(*args, point)
+    )
     return sums / np.array([[len(part)] for part in parts], dtype=np.float32)
+
+
+def _checked_params(model: keras.Model, params: np.ndarray) -> np.ndarray:
+    """Return the weights as float32, (d,), if the model still is one that can be trained."""
+    require_trainable_by_sgd(model)
+    params, size = np.asarray(params, dtype=np.float32), params_spec(model).size
+    if params.shape != (size,):
+        raise InvalidParameterError(f"params must have shape ({size},), got {params.shape}")
+    return params
 
 
 def _in_blocks(
@@ -210,8 +233,15 @@ def _in_blocks(
     clients, (BLOCK, d); each client's state begins as ``start``, (d,).
     """
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
+    if len(x) != len(y):
+        raise InvalidParameterError(f"x and y must be equally long, got {len(x)} and {len(y)}")
     for client, batch in enumerate(batches):
-        if batch.size == 0 or batch.max() >= len(x) or batch.min() < -1:
+        if batch.ndim != 2 or batch.shape[1] != batches[0].shape[1]:
+            raise InvalidParameterError(
+                f"the batches of client {client} have shape {batch.shape}, needed (steps, "
+                "batch_size) with one batch_size for all clients"
+            )
+        if batch.size == 0 or not 0 <= batch.max() < len(x) or batch.min() < -1:
             raise InvalidParameterError(
                 f"the batches of client {client} must name examples 0 to {len(x) - 1}, and some"
             )
@@ -235,7 +265,6 @@ def _in_blocks(
 @lru_cache(maxsize=16)
 def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
     """Write one client's step once, map it over a block of clients, and compile it."""
-    require_trainable_by_sgd(model)
     spec = params_spec(model)
     sizes = [int(np.prod(shape)) for shape in spec.shapes]
     mappable = all(isinstance(layer, _MAPPABLE) for layer in model.layers)
