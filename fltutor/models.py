@@ -113,8 +113,9 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
 
     Raises:
         UnsupportedModelError: If a layer keeps state or draws random numbers of its own
-            (BatchNormalization, Dropout), if a layer is frozen, or if the outputs
-            are probabilities; the text names the layer.
+            (BatchNormalization, Dropout), if a layer is frozen, if a weight has a
+            regularizer or constraint, or if the outputs are probabilities; the text
+            names the layer.
 
     Example:
         >>> dropout = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
@@ -129,9 +130,17 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
                 "frozen, and averaging it has no agreed meaning; use layers whose only "
                 "variables are trainable weights"
             )
+        for variable in layer.trainable_variables:
+            if variable.regularizer or variable.constraint:
+                raise UnsupportedModelError(
+                    f"layer {layer.name} has a regularizer or constraint on {variable.name}, "
+                    "which local SGD on the cross-entropy would leave out"
+                )
     if not model.trainable_variables:
         raise UnsupportedModelError("the model has no trainable weights")
     last = model.layers[-1]
+    while getattr(last, "layers", None):  # a model inside the model
+        last = last.layers[-1]
     activation = getattr(last, "activation", None)
     if isinstance(last, keras.layers.Softmax) or activation is keras.activations.softmax:
         raise UnsupportedModelError(
