@@ -43,6 +43,9 @@ def load_digits() -> Dataset:
         Inputs of shape (N, 64). The split is stratified and always the same.
         The arrays are shared between callers and read-only.
 
+    Raises:
+        DataUnavailableError: If scikit-learn, which ships the file, is not installed.
+
     Example:
         >>> digits = load_digits()
         >>> digits.x.shape, digits.x_test.shape, digits.num_classes
@@ -52,8 +55,12 @@ def load_digits() -> Dataset:
         E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998;
         the copy that scikit-learn ships.
     """
-    from sklearn.datasets import load_digits as load
-
+    try:
+        from sklearn.datasets import load_digits as load
+    except ModuleNotFoundError as error:
+        raise DataUnavailableError(
+            "the digits come with the package scikit-learn: pip install scikit-learn"
+        ) from error
     x, y = load(return_X_y=True)
     return _split(x.astype(np.float32) / 16, y, "digits 8x8")
 
@@ -161,7 +168,7 @@ def partition_dirichlet(
         work. https://arxiv.org/abs/1909.06335
     """
     _require_enough(len(labels), num_clients)
-    if not 0 < alpha < np.inf:
+    if not 0 < alpha * num_clients < np.inf:  # the draw adds up num_clients such numbers
         raise InvalidParameterError(f"alpha must be positive and finite, got {alpha}")
     owner = np.empty(len(labels), dtype=int)
     for label in np.unique(labels):
