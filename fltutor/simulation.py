@@ -265,7 +265,7 @@ def run_federated(
         >>> len(history.rounds), bool(history.accuracy[3] > 0.8)
         (4, True)
     """
-    if rounds != int(rounds) or rounds < 0:
+    if not isinstance(rounds, int | np.integer) or rounds < 0:
         raise InvalidParameterError(f"rounds must be a whole number of at least 0, got {rounds}")
     running = federated_rounds(model, data, parts, **settings)
     history = History([next(running)])
