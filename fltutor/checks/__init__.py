@@ -6,6 +6,7 @@ means it agrees, ``✗`` says what differs, ``·`` means not attempted yet.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,7 +28,8 @@ def agree(
         cases: One tuple of arguments per comparison.
         mistakes: Classic mistakes by name, such as ``{"the unweighted mean": f}``.
             If ``mine`` agrees with one of them instead, the line says so.
-        tolerance: Largest relative or absolute difference between numbers.
+        tolerance: Largest relative or absolute difference between numbers. Where the
+            reference gives integers, they must be equal.
 
     Example:
         >>> def my_double(x): return x + x
@@ -36,28 +38,41 @@ def agree(
         >>> agree(lambda x: ..., lambda x: 2 * x, (3,))
         · not attempted yet
     """
-    name = _name(mine)
+    try:
+        print(_compare(mine, reference, cases, mistakes or {}, tolerance))
+    except Exception as error:
+        print(
+            f"✗ the check of {_name(mine, 'your function')} stops: {type(error).__name__}: {error}"
+        )
+
+
+def _compare(
+    mine: Callable,
+    reference: Callable,
+    cases: tuple,
+    mistakes: Mapping[str, Callable],
+    tolerance: float,
+) -> str:
+    if _untouched(mine):
+        return "· not attempted yet"
+    name = _name(mine, "your function")
     for number, case in enumerate(cases, start=1):
         where = f"case {number} of {len(cases)}"
         expected = _copy_and_call(reference, case)
         try:
             got = _copy_and_call(mine, case)
         except Exception as error:
-            print(f"✗ {name} stops in {where}: {type(error).__name__}: {error}")
-            return
+            return f"✗ {name} stops in {where}: {type(error).__name__}: {error}"
         if _untouched(got):
-            print("· not attempted yet")
-            return
+            return "· not attempted yet"
         problem = difference(got, expected, tolerance)
         if problem:
-            for label, mistake in (mistakes or {}).items():
+            for label, mistake in mistakes.items():
                 if not difference(got, _copy_and_call(mistake, case), tolerance):
-                    print(f"✗ {name}: this is {label}")
-                    return
-            print(f"✗ {name} differs in {where}: {problem}")
-            return
+                    return f"✗ {name}: this is {label}"
+            return f"✗ {name} differs in {where}: {problem}"
     count = f"{len(cases)} case{'s' if len(cases) != 1 else ''}"
-    print(f"✓ {name} agrees with {_name(reference)} on {count}")
+    return f"✓ {name} agrees with {_name(reference, 'the reference')} on {count}"
 
 
 def verdict(attempt: Callable[[], str | None], done: str) -> None:
@@ -100,7 +115,9 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
     if isinstance(expected, bytes | str):
         return None if got == expected else f"got {_short(got)}, needed {_short(expected)}"
     if isinstance(expected, list | tuple):
-        if not isinstance(got, list | tuple | np.ndarray) or len(got) != len(expected):
+        if isinstance(got, np.ndarray) and got.ndim:
+            got = list(got)
+        if not isinstance(got, list | tuple) or len(got) != len(expected):
             return f"got {_short(got)}, needed {len(expected)} items"
         pairs = zip(got, expected, strict=True)
         return next((p for p in (difference(g, e, tolerance) for g, e in pairs) if p), None)
@@ -110,14 +127,17 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
         return f"got {type(got).__name__}, needed an array"
     if got.shape != expected.shape:
         return f"shape {got.shape}, needed {expected.shape}"
-    if expected.dtype.kind not in "fiub" or got.dtype.kind not in "fiub":
+    if expected.dtype.kind not in "fiubc" or got.dtype.kind not in "fiubc":
         same = np.array_equal(got, expected)
         return None if same else f"got {_short(got)}, needed {_short(expected)}"
-    if not np.allclose(got, expected, rtol=tolerance, atol=tolerance):
+    if expected.dtype.kind in "iub":
+        wrong = got != expected
+    else:
         wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
+    if np.any(wrong):
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         at = f" at {place[0] if len(place) == 1 else place}" if place else ""
-        return f"got {got[place]:.6g}{at}, needed {expected[place]:.6g}"
+        return f"got {_number(got[place])}{at}, needed {_number(expected[place])}"
     return None
 
 
@@ -125,10 +145,14 @@ def _untouched(result: Any) -> bool:
     return result is None or result is ...
 
 
-def _name(function: Callable) -> str:
+def _name(function: Callable, anonymous: str) -> str:
     function = getattr(function, "func", function)  # see through functools.partial
     name = getattr(function, "__name__", type(function).__name__)
-    return "the reference" if name == "<lambda>" else name
+    return anonymous if name == "<lambda>" else name
+
+
+def _number(value: np.generic) -> str:
+    return str(value) if value.dtype.kind in "iub" else f"{value:.8g}"
 
 
 def _short(value: Any) -> str:
@@ -137,5 +161,13 @@ def _short(value: Any) -> str:
 
 
 def _copy_and_call(function: Callable, case: tuple) -> Any:
-    """Call on copies of arrays, so that a function that writes into its input is seen alone."""
-    return function(*(c.copy() if isinstance(c, np.ndarray) else c for c in case))
+    """Call on copies, so that no function sees what another wrote into its input or drew."""
+    return function(*_copy(case))
+
+
+def _copy(value: Any) -> Any:
+    if type(value) in (list, tuple):
+        return type(value)(map(_copy, value))
+    if isinstance(value, np.ndarray | np.random.Generator):
+        return copy.deepcopy(value)
+    return value
