@@ -1,0 +1,70 @@
+"""A JupyterLab for the session, a fresh browser page for each test."""
+
+import os
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from tests.browser.lab import (
+    BROWSER_FLAGS,
+    PROJECT,
+    SCREENSHOTS,
+    LabPage,
+    LabServer,
+    find_browser,
+)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Keep a picture of the window in which a test failed."""
+    report = yield
+    page = getattr(item, "funcargs", {}).get("page")
+    if report.when == "call" and report.failed and page is not None:
+        SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"failed-{item.name}.png")
+    return report
+
+
+@pytest.fixture(scope="session")
+def lab_server(tmp_path_factory):
+    """JupyterLab on a copy of the course's notebooks."""
+    server = LabServer(tmp_path_factory.mktemp("lab"), PROJECT / "notebooks")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def page():
+    """A page of headless Chromium, closed after each test: its event loop disturbs others."""
+    executable = find_browser()
+    if executable is None:
+        reason = "no Chromium or Chrome is installed, so nothing was tried in a browser"
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(reason)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=BROWSER_FLAGS)
+        yield browser.new_page(viewport={"width": 1400, "height": 1000})
+        browser.close()
+
+
+@pytest.fixture
+def lab(page, lab_server) -> LabPage:
+    """JupyterLab in the browser; its kernels end with the test."""
+    yield LabPage(page, lab_server)
+    lab_server.stop_kernels()
+
+
+@pytest.fixture
+def lab_on(page, tmp_path):
+    """Makes a page on a JupyterLab of its own for a folder of notebooks."""
+    servers = []
+
+    def open_folder(notebooks: Path) -> LabPage:
+        servers.append(LabServer(tmp_path / "server", notebooks))
+        return LabPage(page, servers[-1])
+
+    (tmp_path / "server").mkdir()
+    yield open_folder
+    for server in servers:
+        server.stop()
