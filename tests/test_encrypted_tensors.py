@@ -7,7 +7,7 @@ import pytest
 from cryptography.exceptions import InvalidTag
 from matplotlib.figure import Figure
 
-from fltutor.checks.encrypted_tensors import check_associated_data, check_nonces
+from fltutor.checks.encrypted_tensors import check_associated_data, check_nonces, check_overhead
 from fltutor.crypto.aead import encrypt_model, encrypt_tensor, generate_key
 from fltutor.explorers.encrypted_tensors import (
     Scene,
@@ -256,3 +256,20 @@ def test_associated_data_check_names_the_mistake(capsys, mine, printed):
 def test_nonce_check_names_the_mistake(capsys, mine, printed):
     check_nonces(mine)
     assert capsys.readouterr().out.startswith(printed)
+
+
+@pytest.mark.parametrize(
+    ("mine", "printed"),
+    [
+        (lambda shape: ..., "· not attempted yet"),
+        (lambda shape: 40 + 8 * len(shape), "✓"),
+        (lambda shape: 24 + 8 * len(shape), "this is the overhead without the tag"),
+        (lambda shape: 28 + 8 * len(shape), "this is the overhead without the nonce"),
+        (lambda shape: 12 + 8 * len(shape), "this is the header alone"),
+        (lambda shape: 28, "this is nonce and tag alone"),
+        (lambda shape: 56, "differs in case 1 of 3: got 56, needed 48"),
+    ],
+)
+def test_overhead_check_names_the_mistake(capsys, mine, printed):
+    check_overhead(mine)
+    assert printed in capsys.readouterr().out

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fltutor.checks import verdict
+from fltutor.checks import agree, verdict
+from fltutor.crypto.aead import encrypt_tensor, generate_key
 
 SENDERS = (0, 1, 2, 12, 255, 256, 2**16)
 COUNTS = (*range(300), 2**16, 2**24, 2**32 - 1, 2**32, 2**32 + 1)
@@ -109,3 +111,31 @@ def _nonce_problem(mine: Callable) -> str | None:
                 )
             drawn[nonce] = (sender, count)
     return None
+
+
+def check_overhead(mine: Callable[[tuple[int, ...]], int]) -> None:
+    """Compare the reader's count of extra bytes with sealed tensors of several shapes.
+
+    Example:
+        >>> def my_overhead(shape): return 10 + 2 + 8 * len(shape) + 12
+        >>> check_overhead(my_overhead)
+        ✗ my_overhead: this is the overhead without the tag
+    """
+    agree(
+        mine,
+        sealed_overhead,
+        ((10,),),
+        ((784, 10),),
+        ((),),
+        mistakes={
+            "the overhead without the tag": lambda shape: sealed_overhead(shape) - 16,
+            "the overhead without the nonce": lambda shape: sealed_overhead(shape) - 12,
+            "the header alone, without nonce and tag": lambda shape: sealed_overhead(shape) - 28,
+            "nonce and tag alone, without the header": lambda shape: 28,
+        },
+    )
+
+
+def sealed_overhead(shape: tuple[int, ...]) -> int:
+    """Seal zeros of this shape and count the bytes beyond their values."""
+    return encrypt_tensor(np.zeros(shape, np.float32), generate_key()).overhead

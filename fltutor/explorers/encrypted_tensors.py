@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from fltutor.crypto.wire import byte_view, encode_context
 from fltutor.data import Dataset, load_mnist
 from fltutor.plots.encrypted_tensors import draw_delivery
+from fltutor.plots.style import new_figure
 from fltutor.widgets import Explorer, explorer
 
 BLOCK_BYTES = 16
@@ -224,11 +225,17 @@ def encryption_explorer() -> Explorer:
         compute=deliver,
         draw=draw_delivery,
         controls={
-            "cipher": ipw.ToggleButtons(options=["GCM", "CTR", "ECB"], description="cipher"),
-            "nonce": ipw.ToggleButtons(options=["fresh", "reused"], description="nonce"),
+            "cipher": _choice("cipher", "GCM", "CTR", "ECB"),
+            "nonce": _choice("nonce", "fresh", "reused"),
             "flipped_byte": ipw.IntSlider(
                 0, min=0, max=num_bytes, description="flip byte (0: none)"
             ),
             "bind_round": ipw.Checkbox(True, description="round in associated data"),
         },
+        figure=new_figure(height=2.8),
     )
+
+
+def _choice(description: str, *options: str) -> ipw.ToggleButtons:
+    narrow = {"button_width": "5em"}
+    return ipw.ToggleButtons(options=options, description=description, style=narrow)

@@ -31,7 +31,7 @@ def draw_message(figure: Figure, encrypted: EncryptedTensor) -> str:
             box = Rectangle((column, line), 0.92, 0.9, color=PART_COLOUR[name], alpha=0.35, lw=0)
             ax.add_patch(box)
             ax.text(column + 0.46, line + 0.38, f"{byte:02x}", ha="center", va="center", size=9)
-            ax.text(column + 0.88, line + 0.82, PART_MARK[name], ha="right", va="bottom", size=5)
+            ax.text(column + 0.88, line + 0.82, PART_MARK[name], ha="right", va="bottom", size=6)
             position += 1
         sizes.append(f"{name} ({PART_MARK[name]}) {len(piece)}")
     lines = -(-position // BYTES_PER_LINE)
@@ -113,8 +113,9 @@ def draw_reuse(
     draw_ink(axes[0], update, digit, title="client 7 sent")
     counts = []
     for ax, (name, guess) in zip(axes[1:], rebuilt.items(), strict=True):
-        draw_ink(ax, _finite(guess), digit, title=f"rebuilt, {name}", darkest=darkest)
         right = int((~_differ(guess, update)).sum())
+        title = f"{name}: {right:,} weights right"
+        draw_ink(ax, _finite(guess), digit, title=title, darkest=darkest)
         counts.append(f"{name} {right:,}")
     return f"Weights right in every bit, of {update.size:,}: " + ", ".join(counts) + "."
 
@@ -123,7 +124,7 @@ def draw_delivery(figure: Figure, delivery: Delivery) -> str:
     """Draw an update, its ciphertext, the eavesdropper's guess and what the server makes of it."""
     scene, digit = delivery.scene, delivery.scene.digit
     figure.set_layout_engine("none")  # fixed places: faster, and nothing jumps under a slider
-    places = {"left": 0.05, "right": 0.99, "wspace": 0.25, "bottom": 0.1, "top": 0.95}
+    places = {"left": 0.05, "right": 0.99, "wspace": 0.25, "bottom": 0.12, "top": 0.96}
     sent, wire, spy, server = figure.subplots(1, 4, gridspec_kw=places)
     total, darkest = scene.update.size, np.abs(scene.update[:, digit]).max()
     draw_ink(sent, scene.update, digit, title="client 7 sends", darkest=darkest)
