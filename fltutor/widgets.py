@@ -13,6 +13,7 @@ Example:
 from __future__ import annotations
 
 import asyncio
+import base64
 import html
 import inspect
 import io
@@ -50,7 +51,7 @@ class Explorer(ipw.VBox):
         self.message = ""
         self._compute, self._draw = compute, draw
         self._task: asyncio.Task | None = None
-        self._image = ipw.Image(format="png", layout=ipw.Layout(max_width="100%"))
+        self._image = ipw.HTML()  # not ipw.Image, which has no alternative text
         self._readout = ipw.HTML()
         self._readout.add_class("fltutor-readout")
         for name, control in self.controls.items():
@@ -113,9 +114,11 @@ class Explorer(ipw.VBox):
         sentence = self._draw(self.figure, result)
         png = io.BytesIO()
         self.figure.savefig(png, format="png", pil_kwargs={"compress_level": 1})
-        with self._image.hold_sync():
-            self._image.value = png.getvalue()
-            self._image.tooltip = sentence  # what a screen reader says of the picture
+        data = base64.b64encode(png.getvalue()).decode()
+        self._image.value = (
+            f'<img alt="{html.escape(sentence)}" decoding="sync" style="max-width: 100%" '
+            f'src="data:image/png;base64,{data}">'
+        )
         self._say(sentence)
 
     def _say(self, sentence: str, *, error: bool = False) -> None:
