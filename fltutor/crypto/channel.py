@@ -1,0 +1,478 @@
+"""A channel: two parties who know each other's names talk over a wire that somebody else owns.
+
+A handshake of four messages, then sealed tensors in order::
+
+    initiator                          responder
+        hello     run, round, names, fresh key  ─►
+               ◄─  fresh key, signature           answer
+        proof     signature, confirmation       ─►
+               ◄─  confirmation                   finished
+
+Both sign everything said so far, so both fresh keys are bound to both names.
+Nobody derives a key before the other's signature holds, and nobody sends data
+before the other has confirmed the derived key. Each direction has a key of its
+own and numbers its messages.
+
+What this protects: content, origin and order of every message, also against
+someone who learns a signing key later (the fresh keys are forgotten). What it does
+not: lengths, timing, names and run are visible; whoever owns the wire may delay or
+cut it, so the *last* messages may be missing unnoticed; and a compromised endpoint,
+which holds the keys, reads and writes everything. After a restart, connect again:
+a channel cannot be stored.
+
+The handshake is the signed Diffie-Hellman of STS and SIGMA, written for teaching: it
+does not hide the names, negotiate algorithms or renew keys. Between real machines use TLS 1.3.
+
+References:
+    Diffie, van Oorschot and Wiener 1992: authentication and authenticated key exchanges.
+    Krawczyk, CRYPTO 2003: SIGMA. RFC 8446, sections 4.4 and 5.3: TLS 1.3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from typing import Any, NoReturn, Protocol
+
+import numpy as np
+
+from fltutor.crypto import aead
+from fltutor.crypto.aead import Key
+from fltutor.crypto.keys import (
+    MAX_NAME_BYTES,
+    Directory,
+    Identity,
+    KeyPair,
+    Label,
+    Party,
+    PublicIdentity,
+    agree,
+    derive,
+)
+from fltutor.crypto.wire import Context, encode_context
+from fltutor.errors import (
+    AuthenticationError,
+    CopyRefusedError,
+    InvalidParameterError,
+    WireFormatError,
+)
+
+HANDSHAKE_LIMIT = 2048  # bytes; nothing longer is read from a stranger
+MESSAGE_LIMIT = 2**31
+
+_MAGIC = b"FLCH\x01"  # and version 1
+_HELLO, _ANSWER, _PROOF, _FINISHED = range(1, 5)
+_KINDS = {_HELLO: "hello", _ANSWER: "answer", _PROOF: "proof", _FINISHED: "finished"}
+_LENGTH, _NUMBER = struct.Struct("<H"), struct.Struct("<Q")
+
+
+class Line(Protocol):
+    """What carries messages: anything that sends and receives whole byte strings."""
+
+    def send(self, data: bytes) -> None:
+        """Send one message."""
+
+    def receive(self, limit: int = MESSAGE_LIMIT) -> bytes:
+        """Wait for the next message; refuse one longer than ``limit``."""
+
+
+def connect(
+    me: Identity,
+    peer: str,
+    directory: Directory,
+    line: Line,
+    *,
+    run: str = "",
+    round_number: int = 0,
+) -> Channel:
+    """Start a session with ``peer``, who must :func:`accept` on the other end of the line.
+
+    Args:
+        me: My identity.
+        peer: The name to talk to, as registered.
+        directory: Who is who; see :class:`~fltutor.crypto.keys.Directory`.
+        line: Carries the messages, such as a :class:`SocketLine`.
+        run: The training run; both must name the same.
+        round_number: The round in which the session begins; both must name the same.
+
+    Raises:
+        AuthenticationError: If whoever answers is not ``peer``, or a message was altered.
+        WireFormatError: If an answer is no handshake message, or the line closes.
+    """
+    initiator = Initiator(me, peer, directory, run=run, round_number=round_number)
+    line.send(initiator.hello())
+    line.send(initiator.proof(line.receive(HANDSHAKE_LIMIT)))
+    return initiator.finish(line.receive(HANDSHAKE_LIMIT))
+
+
+def accept(
+    me: Identity, directory: Directory, line: Line, *, run: str = "", round_number: int = 0
+) -> Channel:
+    """Answer the next registered party that connects; ``channel.peer`` says who it is.
+
+    Raises like :func:`connect`. A refusal concerns this line only: go on with the next.
+    """
+    responder = Responder(me, directory, run=run, round_number=round_number)
+    line.send(responder.answer(line.receive(HANDSHAKE_LIMIT)))
+    finished, channel = responder.finish(line.receive(HANDSHAKE_LIMIT))
+    line.send(finished)
+    return channel
+
+
+# --- the handshake, one method a message ---------------------------------------------------------
+
+
+class _Handshake:
+    """What both sides hold. A refused message changes nothing: the right one may still come."""
+
+    def __init__(self, me: Identity, directory: Directory, run: str, round_number: int):
+        self._me = _require(me, Identity, "me")
+        self._directory = _require(directory, Directory, "directory")
+        self._run, self._round_number = run, round_number
+        self._occasion = encode_context({"run": run, "round": round_number})
+        if len(self._occasion) > MAX_NAME_BYTES:
+            raise InvalidParameterError(f"run must be a short name, got {len(run)} letters")
+        self._pair, self._step = KeyPair.generate(), 0
+
+    def _require_step(self, step: int, name: str) -> None:
+        if self._step != step:
+            raise InvalidParameterError(f"no {name} is due: a handshake runs once and in order")
+
+    def _find(self, name: str) -> PublicIdentity:
+        if name == self._me.name:
+            raise AuthenticationError(f"handshake refused: {name!r} is my own name")
+        return self._directory.find(name)
+
+    def _derive(self, their_name: str, their_key: bytes, said: Context) -> _SessionKeys:
+        """All keys of the session, bound to everything that was said. Call after verifying."""
+        try:
+            secret = agree(self._pair, their_key)
+        except InvalidParameterError as error:
+            raise AuthenticationError(f"handshake with {their_name!r} refused: {error}") from None
+        mine, theirs = Party(self._me.name, self._pair.public_key), Party(their_name, their_key)
+        transcript = hashlib.sha256(encode_context(said)).digest()
+
+        def key(purpose: str, *ends: Party) -> bytes:
+            return derive(secret, Label(purpose, *ends, self._run, self._round_number, transcript))
+
+        return _SessionKeys(
+            session=transcript[:8].hex(),
+            my_proof=key("confirm", mine, theirs),
+            their_proof=key("confirm", theirs, mine),
+            to_seal=Key.from_bytes(key("transport", mine, theirs)),
+            to_open=Key.from_bytes(key("transport", theirs, mine)),
+        )
+
+
+class Initiator(_Handshake):
+    """The side that starts: :meth:`hello`, then :meth:`proof`, then :meth:`finish`.
+
+    Example:
+        >>> alice, bob = Identity.generate("alice"), Identity.generate("bob")
+        >>> directory = Directory([alice.public, bob.public])
+        >>> initiator, responder = Initiator(alice, "bob", directory), Responder(bob, directory)
+        >>> answer = responder.answer(initiator.hello())
+        >>> finished, bobs_end = responder.finish(initiator.proof(answer))
+        >>> alices_end = initiator.finish(finished)
+        >>> bobs_end.open(alices_end.seal(np.array([1.0, 2.0])))
+        array([1., 2.])
+    """
+
+    def __init__(
+        self, me: Identity, peer: str, directory: Directory, *, run: str = "", round_number: int = 0
+    ):
+        super().__init__(me, directory, run, round_number)
+        self._peer = self._find(peer)
+
+    def hello(self) -> bytes:
+        """Say who wants to talk to whom, with a fresh key."""
+        self._require_step(0, "hello")
+        names = self._me.name.encode(), self._peer.name.encode()
+        self._hello = _pack(_HELLO, self._occasion, *names, self._pair.public_key)
+        self._step = 1
+        return self._hello
+
+    def proof(self, answer: bytes) -> bytes:
+        """Verify the answer, derive the keys, sign everything, and confirm.
+
+        Raises:
+            AuthenticationError: If the peer did not give this answer to my hello.
+            WireFormatError: If it is no answer at all.
+        """
+        self._require_step(1, "answer")
+        answer = bytes(_as_view(answer))
+        their_key, signature = _unpack(_ANSWER, answer, 2)
+        said = {"hello": self._hello, "key": their_key}
+        self._peer.verify(signature, said, purpose="channel answer")
+        mine = self._me.sign({"hello": self._hello, "answer": answer}, purpose="channel proof")
+        said = {"hello": self._hello, "answer": answer, "proof": mine}
+        self._keys = self._derive(self._peer.name, their_key, said)
+        self._pair, self._step = None, 2  # forget the private key: no later theft opens this
+        return _pack(_PROOF, mine, self._keys.my_proof)
+
+    def finish(self, finished: bytes) -> Channel:
+        """Check that the responder derived the same keys; raises like :meth:`proof`."""
+        self._require_step(2, "finished")
+        (their_proof,) = _unpack(_FINISHED, finished, 1)
+        self._keys.confirm(their_proof, self._peer.name)
+        self._step = 3
+        return Channel(self._me.name, self._peer.name, self._keys)
+
+
+class Responder(_Handshake):
+    """The side that answers: :meth:`answer`, then :meth:`finish`. One for each hello."""
+
+    def __init__(self, me: Identity, directory: Directory, *, run: str = "", round_number: int = 0):
+        super().__init__(me, directory, run, round_number)
+
+    def answer(self, hello: bytes) -> bytes:
+        """Answer a registered party with a fresh key and a signature over both keys.
+
+        Raises:
+            AuthenticationError: If the hello is for another party, run or round, or
+                from a stranger.
+            WireFormatError: If it is no hello at all.
+        """
+        self._require_step(0, "hello")
+        hello = bytes(_as_view(hello))
+        occasion, initiator, responder, their_key = _unpack(_HELLO, hello, 4)
+        if responder != self._me.name.encode():
+            raise AuthenticationError(f"hello refused: it is not for {self._me.name!r}")
+        if occasion != self._occasion:
+            raise AuthenticationError(
+                f"hello refused: it is not for run {self._run!r}, round {self._round_number}"
+            )
+        self._peer = self._find(_decode_name(initiator))
+        self._their_key, self._hello = their_key, hello
+        signature = self._me.sign(
+            {"hello": hello, "key": self._pair.public_key}, purpose="channel answer"
+        )
+        self._answer, self._step = _pack(_ANSWER, self._pair.public_key, signature), 1
+        return self._answer
+
+    def finish(self, proof: bytes) -> tuple[bytes, Channel]:
+        """Verify the initiator, derive the keys, check that both have the same, and confirm.
+
+        Raises:
+            AuthenticationError: If the named party did not sign this handshake, or did
+                not derive the same keys.
+            WireFormatError: If it is no proof at all.
+        """
+        self._require_step(1, "proof")
+        signature, their_proof = _unpack(_PROOF, proof, 2)
+        said = {"hello": self._hello, "answer": self._answer}
+        self._peer.verify(signature, said, purpose="channel proof")
+        keys = self._derive(self._peer.name, self._their_key, said | {"proof": signature})
+        keys.confirm(their_proof, self._peer.name)
+        self._pair, self._step = None, 2
+        return _pack(_FINISHED, keys.my_proof), Channel(self._me.name, self._peer.name, keys)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class _SessionKeys:
+    session: str
+    my_proof: bytes
+    their_proof: bytes
+    to_seal: Key
+    to_open: Key
+
+    def confirm(self, proof: bytes, peer: str) -> None:
+        if not hmac.compare_digest(proof, self.their_proof):
+            raise AuthenticationError(f"handshake refused: {peer!r} did not derive the same keys")
+
+
+# --- the session ---------------------------------------------------------------------------------
+
+
+class Channel:
+    """One end of a session. Made by :func:`connect` or :func:`accept`, never stored or copied.
+
+    Attributes:
+        me: My name.
+        peer: The name at the other end, proved by a signature.
+        session: Public name of the session, equal at both ends.
+    """
+
+    __slots__ = ("_keys", "_num_opened", "_num_sealed", "_opening", "_sealing", "me", "peer")
+
+    def __init__(self, me: str, peer: str, keys: _SessionKeys):
+        self.me, self.peer, self._keys = me, peer, keys
+        self._num_sealed = self._num_opened = 0
+        self._sealing, self._opening = threading.Lock(), threading.Lock()
+
+    @property
+    def session(self) -> str:
+        """Public name of the session, equal at both ends."""
+        return self._keys.session
+
+    def seal(self, tensors: Any, context: Context | None = None) -> bytes:
+        """Encrypt the next message to the peer.
+
+        Args:
+            tensors: One tensor, or a list of them (a model), as
+                :func:`~fltutor.crypto.aead.encrypt_tensor` takes them.
+            context: What the message belongs to, such as ``{"round": 3}``; the peer
+                must open it with the same.
+
+        Returns:
+            8 bytes of number, then the encrypted tensor.
+
+        Raises:
+            InvalidParameterError: If a tensor is not supported; no number is used up.
+            KeyExhaustedError: If the key was used as often as is safe: connect again.
+        """
+        encrypt = aead.encrypt_model if isinstance(tensors, list | tuple) else aead.encrypt_tensor
+        with self._sealing:
+            number = self._num_sealed
+            sealed = encrypt(tensors, self._keys.to_seal, _bind(number, context))
+            self._num_sealed += 1
+        return b"".join((_NUMBER.pack(number), sealed.message))
+
+    def open(
+        self, message: bytes | bytearray | memoryview, context: Context | None = None
+    ) -> np.ndarray | list[np.ndarray]:
+        """Decrypt the peer's next message, if that is what this is.
+
+        Returns:
+            The tensor, or the list of tensors, that was sealed.
+
+        Raises:
+            AuthenticationError: If the message was altered, came already (a replay), comes
+                before its turn, is one of mine sent back (a reflection), or belongs to
+                another party, session or context.
+            WireFormatError: If it is no message of a channel at all.
+
+        A refused message changes nothing: the right one still opens.
+        """
+        number, encrypted = _read_message(message)
+        decrypt = aead.decrypt_model if encrypted.is_model else aead.decrypt_tensor
+        with self._opening:
+            if number != self._num_opened:
+                what = "came already" if number < self._num_opened else "is not next"
+                raise AuthenticationError(
+                    f"message {number} from {self.peer!r} refused: it {what}, "
+                    f"needed message {self._num_opened}"
+                )
+            try:
+                tensors = decrypt(encrypted, self._keys.to_open, _bind(number, context))
+            except AuthenticationError:
+                raise AuthenticationError(
+                    f"message {number} refused: not what {self.peer!r} sealed for "
+                    f"{self.me!r} in this session and context {dict(context or {})}"
+                ) from None
+            self._num_opened += 1
+        return tensors
+
+    def __repr__(self) -> str:
+        return (
+            f"Channel({self.me!r} to {self.peer!r}, session {self.session}, "
+            f"{self._num_sealed} sealed, {self._num_opened} opened)"
+        )
+
+    def __reduce_ex__(self, protocol: int) -> NoReturn:
+        raise CopyRefusedError("a Channel is not copied or stored: connect again for a new one")
+
+
+def _bind(number: int, context: Context | None) -> Context:
+    return {"number": number, "context": encode_context(context)}
+
+
+def _read_message(message: Any) -> tuple[int, aead.EncryptedTensor]:
+    view = _as_view(message)
+    if len(view) < _NUMBER.size:
+        raise WireFormatError(f"message truncated: {len(view)} bytes hold no number")
+    return *_NUMBER.unpack_from(view), aead.EncryptedTensor.from_bytes(view[_NUMBER.size :])
+
+
+# --- a line over a socket ------------------------------------------------------------------------
+
+
+class SocketLine:
+    """Whole messages over a connected stream socket: 8 bytes of length, then the message.
+
+    It protects nothing. Set a timeout on the socket, or a silent peer holds you for ever.
+
+    Example:
+        >>> here, there = map(SocketLine, socket.socketpair())
+        >>> here.send(b"hello")
+        >>> there.receive()
+        b'hello'
+    """
+
+    def __init__(self, connected: socket.socket):
+        self._socket = connected
+
+    def send(self, data: bytes) -> None:
+        """Send one message."""
+        self._socket.sendall(_NUMBER.pack(len(data)) + data)
+
+    def receive(self, limit: int = MESSAGE_LIMIT) -> bytes:
+        """Wait for the next message. Memory grows with what arrives, not with what is claimed.
+
+        Raises:
+            WireFormatError: If it is longer than ``limit``, or the line closes before its end.
+        """
+        (length,) = _NUMBER.unpack(self._receive_exactly(_NUMBER.size))
+        if length > limit:
+            raise WireFormatError(f"message of {length} bytes is longer than the limit {limit}")
+        return self._receive_exactly(length)
+
+    def _receive_exactly(self, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            piece = self._socket.recv(min(length - len(data), 2**20))
+            if not piece:
+                raise WireFormatError(f"line closed after {len(data)} of {length} bytes")
+            data += piece
+        return bytes(data)
+
+
+# --- the bytes of a handshake --------------------------------------------------------------------
+
+
+def _pack(kind: int, *fields: bytes) -> bytes:
+    """Magic, version, kind; then each field after its length of 2 bytes."""
+    sized = (_LENGTH.pack(len(field)) + field for field in fields)
+    return b"".join((_MAGIC, bytes([kind]), *sized))
+
+
+def _unpack(kind: int, data: Any, count: int) -> list[bytes]:
+    data, position, fields = _as_view(data), len(_MAGIC) + 1, []
+    name = _KINDS[kind]
+    if data[:position] != _MAGIC + bytes([kind]):
+        raise WireFormatError(f"not the {name!r} message of a version 1 handshake")
+    for _ in range(count):
+        start = position + _LENGTH.size
+        length = int.from_bytes(data[position:start], "little")
+        position = start + length
+        fields.append(bytes(data[start:position]))
+    if len(data) != position:
+        problem = "truncated" if len(data) < position else "followed by trailing bytes"
+        raise WireFormatError(f"the {name!r} message of a handshake is {problem}")
+    return fields
+
+
+def _decode_name(name: bytes) -> str:
+    try:
+        return name.decode()
+    except UnicodeDecodeError:
+        raise WireFormatError("a name in a handshake is not UTF-8") from None
+
+
+def _as_view(data: Any) -> memoryview:
+    try:
+        return memoryview(data).cast("B")
+    except TypeError:
+        raise InvalidParameterError(f"a message is bytes, got {type(data).__name__}") from None
+
+
+def _require(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidParameterError(
+            f"{name} must be of class {kind.__name__}, got {type(value).__name__}"
+        )
+    return value
