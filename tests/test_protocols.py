@@ -1,0 +1,185 @@
+"""Every protocol computes the same sum. A new one joins by a line in ``PROTOCOLS``."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fltutor.aggregation import mean
+from fltutor.data import load_digits, partition_iid
+from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
+from fltutor.models import mlp
+from fltutor.protocols import encrypted_sum, plain_sum
+from fltutor.simulation import run_federated
+from fltutor.transcript import SERVER, Phase, client_name
+
+PROTOCOLS = {  # name: (protocol, largest error it makes in one coordinate of one row)
+    "plain": (plain_sum, 0.0),
+    "encrypted": (encrypted_sum, 0.0),
+}
+DROPS = pytest.mark.parametrize(
+    "dropped",
+    [{}, {1: Phase.UPLOAD}, {0: Phase.KEYS, 4: Phase.SHARES}, {2: Phase.UNMASKING}],
+    ids=["nobody leaves", "one before its upload", "two early", "one after its upload"],
+)
+VECTORS = np.random.default_rng(6).normal(size=(5, 40))
+WEIGHTS = [3, 1, 4, 1, 5]
+
+
+@pytest.fixture(params=PROTOCOLS.values(), ids=PROTOCOLS.keys())
+def protocol(request):
+    return request.param
+
+
+@pytest.fixture
+def sum_protocol(protocol):
+    return protocol[0]
+
+
+def rounding(rows, resolution):
+    """Error of a sum of ``rows``: the protocol's own and one rounding in float64 per addition."""
+    return len(rows) * (resolution + 2.0**-53 * np.abs(rows).sum(axis=0).max())
+
+
+def who_arrives(dropped):
+    return [i for i in range(len(VECTORS)) if dropped.get(i, Phase.UNMASKING) > Phase.UPLOAD]
+
+
+@DROPS
+def test_every_protocol_computes_the_same_sum(protocol, dropped):
+    sum_protocol, resolution = protocol
+    before = VECTORS.copy()
+    result = sum_protocol(VECTORS, dropped)
+    rows = VECTORS[who_arrives(dropped)]
+    assert result.included == tuple(who_arrives(dropped))
+    assert result.total.dtype == np.float64
+    np.testing.assert_allclose(
+        result.total, rows.sum(axis=0), rtol=0, atol=rounding(rows, resolution)
+    )
+    np.testing.assert_array_equal(VECTORS, before)
+
+
+@DROPS
+def test_every_protocol_computes_the_same_weighted_mean(protocol, dropped):
+    sum_protocol, resolution = protocol
+    result = mean(VECTORS, WEIGHTS, sum_protocol=sum_protocol, dropped=dropped)
+    came = who_arrives(dropped)
+    weights = np.array(WEIGHTS)[came]
+    expected = np.average(VECTORS[came], axis=0, weights=weights)
+    # numerator and denominator each carry the error of a sum; the mean is below 5 in size
+    largest = np.abs(VECTORS).max()
+    error = rounding(weights[:, None] * VECTORS[came], resolution) * (1 + largest) / weights.sum()
+    assert result.included == tuple(came)
+    np.testing.assert_allclose(result.update, expected, rtol=0, atol=2 * error)
+
+
+@DROPS
+def test_every_protocol_carries_a_full_round_of_keras_training(protocol, dropped, trained):
+    sum_protocol, resolution = protocol
+    history = trained(sum_protocol, dropped)
+    expected = trained(plain_sum, dropped)
+    assert history.rounds[1].included == tuple(who_arrives(dropped))
+    # rows travel as float32 [weight * update | weight] and are added in another order; divided
+    # by the total weight, their error is that of the update, which is below 1 in size
+    error = 2 * len(VECTORS) * (resolution + 2.0**-24)
+    np.testing.assert_allclose(history.params, expected.params, rtol=0, atol=error)
+    assert history.accuracy[1] > history.accuracy[0] + 0.2
+    assert history.rounds[1].bytes_up >= len(who_arrives(dropped)) * 4 * len(history.params)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """One round on the digits of five clients with unequal shares, under any protocol."""
+    digits, model = load_digits(), mlp()
+    whole = partition_iid(digits.y, 5, np.random.default_rng(0))
+    parts = [part[: 60 + 40 * client] for client, part in enumerate(whole)]
+
+    def run(sum_protocol, dropped):
+        aggregate = partial(mean, sum_protocol=sum_protocol, dropped=dropped)
+        return run_federated(
+            model, digits, parts, rounds=1, learning_rate=0.3, aggregate=aggregate, seed=2
+        )
+
+    return run
+
+
+def test_blocks_stream_one_at_a_time(sum_protocol):
+    made = []
+
+    def blocks():
+        for start in (0, 1, 3):
+            made.append(start)
+            yield VECTORS[start : {0: 1, 1: 3, 3: 5}[start]]
+
+    streamed = sum_protocol(blocks(), {3: Phase.UPLOAD})
+    whole = sum_protocol(VECTORS, {3: Phase.UPLOAD})
+    assert made == [0, 1, 3]
+    assert streamed.included == whole.included
+    np.testing.assert_allclose(streamed.total, whole.total, rtol=0, atol=rounding(VECTORS, 0))
+
+
+def test_the_transcript_names_every_upload(sum_protocol):
+    result = sum_protocol(VECTORS, {1: Phase.UPLOAD})
+    for client in range(5):
+        sent = result.transcript.bytes_sent(sender=client_name(client), receiver=SERVER)
+        assert (sent >= VECTORS[client].nbytes) == (client != 1)
+    assert all(message.payload is None for message in result.transcript)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_with_nan_or_inf_is_refused_and_its_client_named(sum_protocol, bad):
+    rows = VECTORS.copy()
+    rows[3, 7] = bad
+    with pytest.raises(InvalidUpdateError, match="client 3 holds NaN or Inf"):
+        sum_protocol(rows)
+    with pytest.raises(InvalidUpdateError, match="client 3 holds NaN or Inf"):
+        sum_protocol([rows[:2], rows[2:]])
+
+
+def test_blocks_of_different_width_are_refused(sum_protocol):
+    with pytest.raises(InvalidUpdateError, match="client 2 has 39 coordinates, needed 40"):
+        sum_protocol([VECTORS[:2], VECTORS[2:, :39]])
+
+
+@pytest.mark.parametrize(
+    "vectors", [np.ones(3), np.ones((0, 3)), np.ones((2, 2), int), [np.ones(3)]], ids=str
+)
+def test_rows_that_are_no_float_matrix_are_refused(sum_protocol, vectors):
+    with pytest.raises(InvalidUpdateError, match="updates must"):
+        sum_protocol(vectors)
+
+
+def test_no_blocks_at_all_are_refused(sum_protocol):
+    with pytest.raises(InvalidParameterError, match="at least one client, got none"):
+        sum_protocol([])
+
+
+@pytest.mark.parametrize("stranger", [-1, 5, 0.5, "1"])
+def test_a_stranger_cannot_leave(sum_protocol, stranger):
+    with pytest.raises(InvalidParameterError, match="dropped names client"):
+        sum_protocol(VECTORS, {stranger: Phase.UPLOAD})
+
+
+def test_a_client_leaves_in_a_phase(sum_protocol):
+    with pytest.raises(InvalidParameterError, match="in which Phase client 1 leaves, got 'upload'"):
+        sum_protocol(VECTORS, {1: "upload"})
+
+
+def test_nobody_left_to_upload_aborts(sum_protocol):
+    with pytest.raises(ProtocolAbort, match="all 5 clients"):
+        sum_protocol(VECTORS, dict.fromkeys(range(5), Phase.UPLOAD))
+
+
+def test_plain_rows_are_kept_only_when_asked_for():
+    rows = VECTORS.copy()
+    kept = plain_sum(rows, keep_payloads=True)
+    rows[:] = 0  # what the server saw does not change afterwards
+    for message, row in zip(kept.transcript, VECTORS, strict=True):
+        np.testing.assert_array_equal(message.payload, row)
+
+
+def test_encrypted_rows_are_not_readable_on_the_wire():
+    result = encrypted_sum(VECTORS.astype(np.float32), keep_payloads=True)
+    wire = b"".join(bytes(message.payload) for message in result.transcript)
+    for row in VECTORS.astype(np.float32):
+        assert row.tobytes()[:16] not in wire
