@@ -75,7 +75,9 @@ class WeightedRows:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         for update, weight in zip(self.updates, self.weights, strict=True):
-            yield np.append(update * weight, weight).astype(self.updates.dtype)[None]
+            with np.errstate(over="ignore", invalid="ignore"):  # arriving_rows names the client
+                row = np.append(update * weight, weight).astype(self.updates.dtype)
+            yield row[None]
 
     def add_up(self, dropped: Mapping[int, Phase] | None) -> tuple[tuple[int, ...], np.ndarray]:
         """Who arrives, and the sum of their rows, float64, shape (d + 1,)."""
