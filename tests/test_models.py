@@ -1,0 +1,121 @@
+"""Models: there and back to a vector, equal seeds equal weights, and refusals by name."""
+
+import numpy as np
+import pytest
+
+from fltutor.errors import InvalidParameterError, UnsupportedModelError
+from fltutor.models import (
+    cnn,
+    get_params,
+    mlp,
+    params_spec,
+    require_trainable_by_sgd,
+    set_params,
+)
+from fltutor.tensorflow_quietly import keras
+
+layers = keras.layers
+
+
+@pytest.mark.parametrize("build", [mlp, cnn])
+def test_weights_survive_the_way_to_a_vector_and_back(build):
+    model, other = build(seed=1), build(seed=2)
+    params = get_params(model)
+    assert params.dtype == np.float32
+    assert params.shape == (model.count_params(),) == (params_spec(model).size,)
+    assert not np.array_equal(get_params(other), params)
+    set_params(other, params)
+    for got, expected in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("build", [mlp, cnn])
+def test_equal_seeds_give_equal_weights_and_layers_differ(build):
+    np.testing.assert_array_equal(get_params(build(seed=3)), get_params(build(seed=3)))
+    deep = mlp(8, 8, hidden=(8, 8)).get_weights()[::2]
+    assert not np.allclose(deep[0], deep[1])
+
+
+@pytest.mark.parametrize("length", [0, 2409, 2411])
+def test_a_vector_of_another_length_changes_nothing(length):
+    model = mlp()
+    before = get_params(model)
+    with pytest.raises(InvalidParameterError, match=rf"\(2410,\), got \({length},\)"):
+        set_params(model, np.zeros(length, np.float32))
+    np.testing.assert_array_equal(get_params(model), before)
+
+
+def test_models_have_the_size_they_promise():
+    assert mlp(4, 3, hidden=()).count_params() == 4 * 3 + 3
+    assert mlp(784, 10, hidden=(200, 200)).count_params() == 784 * 200 + 200 * 200 + 2000 + 410
+    assert cnn(28, 10).output_shape == (None, 10)
+    for model in (mlp(), cnn()):
+        require_trainable_by_sgd(model)
+
+
+def network(*middle, last=None):
+    return keras.Sequential([keras.Input((4,)), *middle, layers.Dense(3) if last is None else last])
+
+
+def frozen_dense():
+    layer = layers.Dense(5, name="iced")
+    layer.trainable = False
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: network(layers.Dropout(0.5, name="drop")), r"layer drop \(Dropout\) keeps state"),
+        (
+            lambda: network(layers.BatchNormalization(name="norm")),
+            r"layer norm \(BatchNormalization\) keeps state",
+        ),
+        (
+            lambda: network(layers.GaussianNoise(0.1, name="hiss")),
+            r"layer hiss \(GaussianNoise\) keeps state",
+        ),
+        (lambda: network(frozen_dense()), r"layer iced \(Dense\) .* frozen"),
+        (
+            lambda: network(keras.Sequential([layers.Dropout(0.5)], name="inner")),
+            r"layer inner \(Sequential\) keeps state",
+        ),
+        (
+            lambda: network(layers.Dense(5, kernel_regularizer="l2", name="decay")),
+            "layer decay has a regularizer or constraint on kernel",
+        ),
+        (
+            lambda: network(layers.Dense(5, bias_constraint="non_neg", name="up")),
+            "layer up has a regularizer or constraint on bias",
+        ),
+        (
+            lambda: network(last=layers.Dense(3, activation="softmax", name="out")),
+            "layer out returns probabilities; the last layer must return logits",
+        ),
+        (
+            lambda: network(layers.Dense(3), last=layers.Softmax(name="out")),
+            "layer out returns probabilities",
+        ),
+        (
+            lambda: network(layers.Dense(3), last=layers.Activation("softmax", name="out")),
+            "layer out returns probabilities",
+        ),
+        (
+            lambda: network(
+                last=keras.Sequential(
+                    [keras.Input((4,)), layers.Dense(3, activation="softmax", name="deep")]
+                )
+            ),
+            "layer deep returns probabilities",
+        ),
+        (lambda: network(last=layers.ReLU()), "the model has no trainable weights"),
+    ],
+    ids=[
+        "Dropout", "BatchNormalization", "GaussianNoise", "frozen", "Dropout inside",
+        "regularizer", "constraint", "softmax", "Softmax layer", "softmax activation",
+        "softmax inside", "no weights",
+    ],
+)  # fmt: skip
+def test_models_without_a_defined_meaning_are_refused_by_name(build, message):
+    with pytest.raises(UnsupportedModelError, match=message):
+        require_trainable_by_sgd(build())
