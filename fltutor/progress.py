@@ -21,7 +21,7 @@ def progress_bar(items: Sequence[Any], label: str, *, show: bool = True) -> Iter
     """
     if not show:
         yield from items
-    elif _in_notebook():
+    elif in_notebook():
         import ipywidgets as ipw
         from IPython.display import display
 
@@ -45,7 +45,7 @@ def progress_bar(items: Sequence[Any], label: str, *, show: bool = True) -> Iter
             )
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
     """True under a Jupyter kernel; plain terminals and scripts load nothing for it."""
     ipython = sys.modules.get("IPython")
     shell = ipython.get_ipython() if ipython else None

@@ -12,13 +12,13 @@ Example:
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import html
 import inspect
 import io
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as ipw
@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 
 from fltutor.errors import FltutorError
 from fltutor.plots.style import new_figure
+from fltutor.progress import in_notebook
 
 FIRST_PICTURE = 0.08
 BETWEEN_PICTURES = 0.25
@@ -50,7 +51,8 @@ class Explorer(ipw.VBox):
         self.figure = figure
         self.message = ""
         self._compute, self._draw = compute, draw
-        self._task: asyncio.Task | None = None
+        self._lock = threading.Lock()
+        self._working = True
         self._image = ipw.HTML()  # not ipw.Image, which has no alternative text
         self._readout = ipw.HTML()
         self._readout.add_class("fltutor-readout")
@@ -63,45 +65,50 @@ class Explorer(ipw.VBox):
         super().__init__([ipw.Box(list(self.controls.values()), layout=row), self._readout])
         self.children = (*self.children, self._image)
         self.add_class("fltutor-explorer")
-        self._changed()
+        self._wanted = self._values()
+        self._work()  # the first picture belongs to the cell that shows it
 
-    def _changed(self, change: Any = None) -> None:
-        """Start over with the newest values; what was running is abandoned."""
-        if self._task is not None:
-            self._task.cancel()
-        steps = self._steps({name: control.value for name, control in self.controls.items()})
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:  # a script or a test: nobody moves a slider meanwhile
-            for _ in steps:
-                pass
-            return
-        if change is None:  # the first picture is part of the cell's own output
-            while not self.message and next(steps, self) is not self:
-                pass
-        self._task = loop.create_task(self._drive(steps))
+    def _values(self) -> dict[str, Any]:
+        return {name: control.value for name, control in self.controls.items()}
 
-    async def _drive(self, steps: Iterator[None]) -> None:
+    def _changed(self, change: Any) -> None:
+        """Run the newest setting; a run that is under way gives way to it."""
+        with self._lock:
+            self._wanted = self._values()
+            if self._working:
+                return
+            self._working = True
+        if in_notebook():
+            # A kernel may deliver a slider's moves on a thread of its own, and the next
+            # move must be heard during a run: one worker thread computes and paints.
+            threading.Thread(target=self._work, daemon=True).start()
+        else:
+            self._work()
+
+    def _work(self) -> None:
         self.add_class("fltutor-busy")
-        try:
-            for _ in steps:
-                await asyncio.sleep(0.002)  # lets the kernel hear a slider that moved meanwhile
-            self.remove_class("fltutor-busy")
-        finally:
-            steps.close()
+        while True:
+            with self._lock:
+                values, self._wanted = self._wanted, None
+                if values is None:
+                    self._working = False
+                    break
+            self._run(values)
+        self.remove_class("fltutor-busy")
 
-    def _steps(self, values: dict[str, Any]) -> Iterator[None]:
-        """Compute and paint, pausing after each result so that a newer setting can cut in."""
+    def _run(self, values: dict[str, Any]) -> None:
+        """Compute and paint one setting, result by result, unless a newer one is wanted."""
         try:
-            outcome = self._compute(**values)
             next_picture = time.monotonic() + FIRST_PICTURE
             unseen = None
+            outcome = self._compute(**values)
             for unseen in outcome if inspect.isgenerator(outcome) else [outcome]:
+                if self._wanted is not None:
+                    return
                 if time.monotonic() >= next_picture:
                     self._paint(unseen)
                     unseen = None
                     next_picture = time.monotonic() + BETWEEN_PICTURES
-                yield
             if unseen is not None:
                 self._paint(unseen)
         except FltutorError as error:

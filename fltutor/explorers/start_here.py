@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -23,6 +24,8 @@ DELTA = 1e-3
 CLIP_NORM = 1.0
 LOCAL_EPOCHS = 5
 LEARNING_RATE = 0.3
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,8 @@ def private_training(
         yield PrivateTraining(clients, noise, rounds, so_far, epsilon, spent)
         if len(accuracy) > rounds:
             return
-        accuracy.append(next(running).accuracy)
+        with _ONE_AT_A_TIME:  # a slider and a cell may ask for the same run
+            accuracy.append(next(running).accuracy)
 
 
 @lru_cache(maxsize=128)
