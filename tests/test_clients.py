@@ -1,0 +1,412 @@
+"""The compiled cohort against the readable client, and gradients against a tape."""
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import cache
+from math import e, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fltutor.aggregation import aggregate_gradients, aggregate_models
+from fltutor.clients import (
+    BLOCK,
+    GRADIENT_BATCH,
+    STEPS,
+    _compiled,
+    cohort_gradients,
+    local_batches,
+    train_client,
+    train_cohort,
+)
+from fltutor.data import Dataset, load_digits, load_mnist, partition_dirichlet, partition_iid
+from fltutor.errors import InvalidParameterError, UnsupportedModelError
+from fltutor.models import cnn, get_params, mlp, params_spec, set_params
+from fltutor.tensorflow_quietly import keras, tf
+from fltutor.vectors import unflatten
+
+RATE = 0.1
+BATCH = 5  # one size throughout: each batch size compiles once
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A model, its starting weights and the data it learns from."""
+
+    model: keras.Model
+    data: Dataset
+    longest_sum: int
+
+    @property
+    def params(self):
+        return get_params(self.model)
+
+    def batches(self, sizes, seed=0):
+        """Batches of clients with these numbers of examples."""
+        rng = np.random.default_rng(seed)
+        chosen = rng.permutation(len(self.data.y))[: sum(sizes)]
+        parts = np.split(chosen, np.cumsum(sizes)[:-1])
+        return local_batches(parts, batch_size=BATCH, rng=rng)
+
+    def cohort(self, batches, rate=RATE):
+        return train_cohort(self.model, self.params, self.data.x, self.data.y, batches, rate)
+
+    def one_by_one(self, batches, rate=RATE):
+        given = (self.model, self.params, self.data.x, self.data.y)
+        return np.stack([train_client(*given, batch, rate) for batch in batches])
+
+
+@cache  # each model compiles once for all tests
+def setting_named(name):
+    if name == "mnist":
+        return Setting(mlp(784, 10), load_mnist(), 784)
+    if name == "cnn":
+        return Setting(cnn(), load_digits(), 8 * 8 * BATCH)  # a filter sees every pixel
+    return Setting(mlp(), load_digits(), 64)
+
+
+@pytest.fixture(params=["mlp", "cnn", "mnist"])
+def setting(request):
+    return setting_named(request.param)
+
+
+@pytest.fixture
+def digits_mlp():
+    return setting_named("mlp")
+
+
+def tolerance(steps, longest_sum, rate=RATE):
+    """How far two runs of the same SGD in float32 may drift apart.
+
+    Each run rounds every weight once a step, by 2^-24 for weights below 2. Its gradients
+    are sums of up to ``longest_sum`` products whose magnitudes add up to 4 at most
+    (inputs, activations and probabilities of order 1); adding them in another order changes
+    them by about 4 sqrt(longest_sum) 2^-24 (Higham and Mary, SIAM J. Sci. Comput. 2019,
+    Theorem 3.1). The errors of all steps add up, twice for two runs, and training
+    stretches them by exp(rate * curvature * steps), taken as e.
+    """
+    return 2 * e * (steps + 1) * (1 + rate * 4 * sqrt(longest_sum)) * 2.0**-24
+
+
+COHORTS = {
+    "equal clients": [20] * 10,
+    "unequal clients": [1, 7, 30, 12, 5],
+    "more steps than STEPS": [3, STEPS * BATCH + 8, BATCH],
+    "more clients than BLOCK": [2] * (BLOCK + 2),
+    "one client": [9],
+}
+
+
+@pytest.mark.parametrize("name", COHORTS)
+def test_a_cohort_trains_as_its_clients_do_one_by_one(setting, name):
+    batches = setting.batches(COHORTS[name])
+    updates = setting.cohort(batches)
+    assert updates.dtype == np.float32
+    bound = tolerance(max(map(len, batches)), setting.longest_sum)
+    np.testing.assert_allclose(updates, setting.one_by_one(batches), rtol=0, atol=bound)
+    assert np.abs(updates).max(axis=1).min() > 20 * bound  # every client moved by far more
+
+
+def test_the_tolerance_would_show_one_wrong_example(setting):
+    batches = setting.batches(COHORTS["more steps than STEPS"])
+    other = [batch.copy() for batch in batches]
+    other[1][-1, 0] = batches[0][0, 0]  # the last step of the longest client
+    gap = np.abs(setting.cohort(other) - setting.cohort(batches)).max(axis=1)
+    assert gap[1] > tolerance(len(batches[1]), setting.longest_sum)
+    assert gap[0] == gap[2] == 0
+
+
+def test_many_steps_of_a_few_examples_and_a_wide_block_together(digits_mlp):
+    sizes = [1 + (37 * client) % 60 for client in range(2 * BLOCK + 3)]
+    batches = digits_mlp.batches(sizes)
+    bound = tolerance(max(map(len, batches)), digits_mlp.longest_sum)
+    some = [0, 1, BLOCK, 2 * BLOCK, 2 * BLOCK + 2]
+    np.testing.assert_allclose(
+        digits_mlp.cohort(batches)[some],
+        digits_mlp.one_by_one([batches[client] for client in some]),
+        rtol=0,
+        atol=bound,
+    )
+
+
+def test_clients_do_not_see_each_other(digits_mlp):
+    batches = digits_mlp.batches([20, 40, 10])
+    alone = np.concatenate([digits_mlp.cohort([batch]) for batch in batches])
+    np.testing.assert_array_equal(digits_mlp.cohort(batches), alone)
+
+
+def test_equal_calls_give_equal_bits(setting):
+    batches = setting.batches([20, 7])
+    np.testing.assert_array_equal(setting.cohort(batches), setting.cohort(batches))
+
+
+def test_clients_steps_and_rates_compile_nothing_new(digits_mlp):
+    digits_mlp.cohort(digits_mlp.batches([10]))
+    train, _ = _compiled(digits_mlp.model)
+    before = train.experimental_get_tracing_count()
+    for sizes, rate in (([3] * 40, 0.1), ([400, 2], 0.01), ([5], 1.0)):
+        digits_mlp.cohort(digits_mlp.batches(sizes), rate)
+    assert train.experimental_get_tracing_count() == before
+
+
+def test_a_rate_of_zero_changes_nothing(digits_mlp):
+    batches = digits_mlp.batches([20, 7])
+    assert not digits_mlp.cohort(batches, 0.0).any()
+    assert not digits_mlp.one_by_one(batches, 0.0).any()
+
+
+def test_nobody_gives_no_rows(digits_mlp):
+    assert digits_mlp.cohort([]).shape == (0, len(digits_mlp.params))
+
+
+def test_the_model_itself_is_not_changed(setting):
+    before = setting.params
+    batches = setting.batches([5, 5])
+    given = (setting.model, before + 1, setting.data.x, setting.data.y)
+    train_cohort(*given, batches, RATE)
+    train_client(*given, batches[0], RATE)
+    np.testing.assert_array_equal(setting.params, before)
+
+
+def test_an_interrupted_client_leaves_the_model_as_it_was(digits_mlp, monkeypatch):
+    before = digits_mlp.params
+
+    class Interrupted(tf.GradientTape):
+        def gradient(self, *args):
+            if not np.array_equal(digits_mlp.params, before):
+                raise KeyboardInterrupt
+            return super().gradient(*args)
+
+    monkeypatch.setattr(tf, "GradientTape", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        digits_mlp.one_by_one(digits_mlp.batches([20]))
+    np.testing.assert_array_equal(digits_mlp.params, before)
+
+
+# --- gradients ----------------------------------------------------------------------------------
+
+
+def tape_gradient(setting, examples):
+    """The gradient of the mean loss over these examples, straight from Keras and a tape."""
+    x, y, model = setting.data.x[examples], setting.data.y[examples], setting.model
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with tf.GradientTape() as tape:
+        value = loss(y, model(x))
+    gradients = tape.gradient(value, model.trainable_variables)
+    return np.concatenate([gradient.numpy().ravel() for gradient in gradients])
+
+
+def gradient_tolerance(setting, num_examples):
+    """As in :func:`tolerance`, for one gradient: sums over units and then over examples."""
+    return 2 * 4 * sqrt(setting.longest_sum * num_examples) * 2.0**-24
+
+
+def test_cohort_gradients_are_those_of_a_tape(setting):
+    sizes = [1, GRADIENT_BATCH, GRADIENT_BATCH + 1, 7, 150] + [3] * BLOCK
+    chosen = np.random.default_rng(3).permutation(len(setting.data.y))[: sum(sizes)]
+    parts = np.split(chosen, np.cumsum(sizes)[:-1])
+    got = cohort_gradients(setting.model, setting.params, setting.data.x, setting.data.y, parts)
+    assert got.shape == (len(parts), len(setting.params))
+    for gradient, part in zip(got[:8], parts, strict=False):
+        expected = tape_gradient(setting, part)
+        bound = gradient_tolerance(setting, len(part))
+        np.testing.assert_allclose(gradient, expected, rtol=0, atol=bound)
+        assert np.abs(expected).max() > 100 * bound
+
+
+def test_gradients_are_taken_where_asked_not_where_the_model_is(digits_mlp):
+    data, other = digits_mlp.data, mlp(seed=9)
+    part = np.arange(40)
+    (got,) = cohort_gradients(digits_mlp.model, get_params(other), data.x, data.y, [part])
+    expected = tape_gradient(Setting(other, data, 64), part)
+    bound = gradient_tolerance(digits_mlp, 40)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=bound)
+
+
+@settings(deadline=None, max_examples=15)
+@given(st.integers(1, 40), st.sampled_from([None, 0.1, 100.0]), st.integers(0, 99))
+def test_any_split_of_the_data_aggregates_to_the_gradient_of_the_pooled_data(n, alpha, seed):
+    setting = setting_named("mlp")
+    spec = params_spec(setting.model)
+    data, rng = setting.data, np.random.default_rng(seed)
+    parts = (
+        partition_iid(data.y, n, rng)
+        if alpha is None
+        else partition_dirichlet(data.y, n, alpha, rng)
+    )
+    weights = [len(part) for part in parts]
+    rows = cohort_gradients(setting.model, setting.params, data.x, data.y, parts)
+    pooled = tape_gradient(setting, np.arange(len(data.y)))
+    bound = gradient_tolerance(setting, len(data.y))
+
+    averaged = aggregate_gradients([unflatten(row, spec) for row in rows], weights)
+    np.testing.assert_allclose(np.concatenate([a.ravel() for a in averaged]), pooled, atol=bound)
+
+    # FedAvg after one full-batch step of every client is one step on the pooled data
+    stepped = setting.params - RATE * rows
+    models = aggregate_models([unflatten(row, spec) for row in stepped], weights)
+    step = np.concatenate([tensor.ravel() for tensor in models]) - setting.params
+    # two more roundings, of the weights before and after the step, which are below 1
+    np.testing.assert_allclose(step, -RATE * pooled, atol=RATE * bound + 2.0**-23)
+
+
+def test_full_batch_steps_by_the_cohort_call_average_to_the_pooled_step(digits_mlp):
+    params, sizes = digits_mlp.params, [4, 4, 1, 3]
+    batches = local_batches(
+        np.split(np.arange(12), np.cumsum(sizes)[:-1]),
+        batch_size=BATCH,
+        rng=np.random.default_rng(0),
+    )
+    trained = params + digits_mlp.cohort(batches)
+    (averaged,) = aggregate_models([[row] for row in trained], sizes)
+    pooled = params - RATE * tape_gradient(digits_mlp, np.arange(12))
+    np.testing.assert_allclose(averaged, pooled, rtol=0, atol=tolerance(1, 64))
+
+
+# --- batches ------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.integers(1, 20), min_size=1, max_size=5),
+    st.integers(1, 8),
+    st.integers(1, 3),
+    st.integers(0, 99),
+)
+def test_every_epoch_uses_every_example_once(sizes, batch_size, epochs, seed):
+    parts = np.split(np.arange(sum(sizes)) + 7, np.cumsum(sizes)[:-1])
+    rng = np.random.default_rng(seed)
+    for part, batches in zip(
+        parts,
+        local_batches(parts, batch_size=batch_size, local_epochs=epochs, rng=rng),
+        strict=True,
+    ):
+        steps = -(-len(part) // batch_size)
+        assert batches.shape == (epochs * steps, batch_size)
+        for epoch in np.split(batches, epochs):
+            np.testing.assert_array_equal(np.sort(epoch[epoch >= 0]), part)
+            assert (epoch[:-1] >= 0).all()  # only the last batch is padded
+
+
+def test_epochs_are_shuffled_anew_and_seeds_repeat():
+    first, again, other = (
+        local_batches([np.arange(50)], batch_size=50, local_epochs=2, rng=np.random.default_rng(s))
+        for s in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert not np.array_equal(first[0][0], first[0][1])
+
+
+# --- refusals -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", ["batch_size", "local_epochs"])
+def test_sizes_below_one_are_refused(size):
+    sizes = {"batch_size": 2, "local_epochs": 1, size: 0}
+    with pytest.raises(InvalidParameterError, match="must be at least 1"):
+        local_batches([np.arange(3)], rng=np.random.default_rng(0), **sizes)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        (np.array([], int), "client 1 has no examples"),
+        (np.array([3, -1]), "client 1 names example -1"),
+    ],
+)
+def test_a_client_without_usable_examples_is_named(digits_mlp, part, message):
+    parts = [np.arange(3), part]
+    with pytest.raises(InvalidParameterError, match=message):
+        local_batches(parts, batch_size=2, rng=np.random.default_rng(0))
+    data = digits_mlp.data
+    with pytest.raises(InvalidParameterError, match=message):
+        cohort_gradients(digits_mlp.model, digits_mlp.params, data.x, data.y, parts)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.full((2, BATCH), 1442, np.int32),
+        np.full((2, BATCH), -2, np.int32),
+        np.full((2, BATCH), -1, np.int32),
+        np.zeros((0, BATCH), np.int32),
+        np.zeros((2, 1), np.int32),
+        np.zeros(BATCH, np.int32),
+    ],
+    ids=["too large", "negative", "only padding", "no steps", "another batch size", "one batch"],
+)
+def test_batches_that_name_no_examples_are_refused(digits_mlp, wrong):
+    with pytest.raises(InvalidParameterError, match="the batches of client 1"):
+        digits_mlp.cohort([np.zeros((2, BATCH), np.int32), wrong])
+
+
+@pytest.mark.parametrize("rate", [np.nan, np.inf, -np.inf])
+def test_rates_that_are_not_finite_are_refused(digits_mlp, rate):
+    with pytest.raises(InvalidParameterError, match=f"learning_rate must be finite, got {rate}"):
+        digits_mlp.cohort(digits_mlp.batches([5]), rate)
+
+
+@pytest.mark.parametrize("shape", [(2409,), (2411,), (1, 2410)], ids=str)
+def test_weights_of_another_shape_are_refused(digits_mlp, shape):
+    data, params = digits_mlp.data, np.zeros(shape, np.float32)
+    batches = digits_mlp.batches([5])
+    for train in (
+        lambda: train_cohort(digits_mlp.model, params, data.x, data.y, batches, RATE),
+        lambda: train_client(digits_mlp.model, params, data.x, data.y, batches[0], RATE),
+        lambda: cohort_gradients(digits_mlp.model, params, data.x, data.y, batches),
+    ):
+        with pytest.raises(InvalidParameterError, match=r"must have shape \(2410,\)"):
+            train()
+
+
+def test_labels_for_other_examples_are_refused(digits_mlp):
+    data = digits_mlp.data
+    with pytest.raises(InvalidParameterError, match="equally long, got 1442 and 355"):
+        train_cohort(
+            digits_mlp.model, digits_mlp.params, data.x, data.y_test, digits_mlp.batches([5]), RATE
+        )
+
+
+def test_models_without_a_defined_meaning_are_refused_even_once_compiled(digits_mlp):
+    model, data, batches = mlp(), digits_mlp.data, digits_mlp.batches([5])
+    _compiled(model)
+    model.layers[0].trainable = False
+    for train in (train_cohort, lambda *args: train_client(*args[:4], batches[0], RATE)):
+        with pytest.raises(UnsupportedModelError, match=r"layer dense.* frozen"):
+            train(model, get_params(model), data.x, data.y, batches, RATE)
+
+
+def test_a_diverging_client_shows_as_nan_in_its_own_row_only(digits_mlp):
+    batches = digits_mlp.batches([5, 200])
+    updates = digits_mlp.cohort(batches, 1e30)
+    assert not np.isfinite(updates[1]).all()
+    set_params(digits_mlp.model, digits_mlp.params)  # the model still takes finite weights
+
+
+# --- silence ------------------------------------------------------------------------------------
+
+SCRIPT = """
+import numpy as np
+from fltutor.clients import cohort_gradients, local_batches, train_client, train_cohort
+from fltutor.data import load_digits, partition_iid
+from fltutor.models import cnn, get_params, mlp
+from fltutor.simulation import run_federated
+
+digits, model = load_digits(), mlp()
+parts = partition_iid(digits.y, 50, np.random.default_rng(0))
+print(run_federated(model, digits, parts, rounds=2, learning_rate=0.1).accuracy)
+model = cnn(filters=(2,))
+given = (model, get_params(model), digits.x, digits.y)
+print(cohort_gradients(*given, parts[:2]).shape)
+train_client(*given, local_batches(parts, batch_size=10, rng=np.random.default_rng(0))[0], 0.1)
+"""
+
+
+def test_tensorflow_writes_nothing_to_the_error_output():
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert "(2, 350)" in done.stdout
