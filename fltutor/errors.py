@@ -39,6 +39,29 @@ class ProtocolAbort(FltutorError, RuntimeError):
     """A protocol stopped without a result because going on would be wrong or unsafe."""
 
 
+class TooFewClients(ProtocolAbort):
+    """Too many clients left: finishing with the rest would be impossible or unsafe.
+
+    Attributes:
+        phase: The phase that too few clients finished, a :class:`~fltutor.transcript.Phase`.
+        survivors: The clients that are left, ascending.
+        threshold: How many were needed.
+    """
+
+    def __init__(self, phase, survivors, threshold, whose=""):
+        super().__init__(phase, survivors, threshold, whose)
+        self.phase, self.survivors, self.threshold = phase, tuple(survivors), threshold
+        self._whose = whose
+
+    def __str__(self):
+        survivors = ", ".join(map(str, self.survivors)) or "none"
+        return (
+            f"stopped in phase {self.phase.name}: {len(self.survivors)} clients are left"
+            f"{self._whose} ({survivors}), needed the threshold of {self.threshold}. "
+            "Start anew, with fresh keys"
+        )
+
+
 class UnsupportedModelError(FltutorError, ValueError):
     """A Keras model has layers whose meaning in a federated round is not defined here."""
 

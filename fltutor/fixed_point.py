@@ -165,3 +165,7 @@ class FixedPoint:
                 f"elements must have dtype {self.dtype}, got {elements.dtype}"
             )
         return elements.view(f"int{self.ring_bits}") * np.float64(self.resolution)
+
+
+DEFAULT_GRID = FixedPoint()
+"""Steps of 6e-8, values up to 8 million, up to 65,536 clients."""

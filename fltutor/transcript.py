@@ -38,14 +38,47 @@ class Phase(IntEnum):
 
 
 @dataclass(frozen=True)
+class Sealed:
+    """Facts that only those who know ``key`` can read."""
+
+    key: str
+    facts: tuple[Fact, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One share of a secret; ``threshold`` of different numbers give the secret."""
+
+    secret: str
+    number: int
+    threshold: int
+
+
+@dataclass(frozen=True)
+class Combination:
+    """A sum of vectors: each with its coefficient, such as ``(("row 3", 1), ("mask 3", 1))``."""
+
+    terms: tuple[tuple[str, int], ...]
+
+
+Fact = str | Sealed | Piece | Combination
+"""What a message contains; a plain name such as ``"row 3"`` is the thing itself."""
+
+
+@dataclass(frozen=True)
 class Message:
-    """One message on the wire; ``payload`` is kept only where a lesson asks for it."""
+    """One message on the wire; ``payload`` is kept only where a lesson asks for it.
+
+    ``contents`` names what a reader learns from it, for
+    :func:`fltutor.knowledge.who_knows_what`.
+    """
 
     sender: str
     receiver: str
     kind: str
     num_bytes: int
     payload: Any = field(default=None, repr=False, compare=False)
+    contents: tuple[Fact, ...] = field(default=(), repr=False)
 
 
 @dataclass
@@ -61,12 +94,26 @@ class Transcript:
     """
 
     messages: list[Message] = field(default_factory=list)
+    held: dict[str, list[Fact]] = field(default_factory=dict, repr=False)
+    """What a party knows without being told, by party."""
+    implied: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
+    """What everyone can compute from a secret, by secret."""
+
+    def hold(self, party: str, *facts: Fact) -> None:
+        """Note what a party knows without being told: its row, its keys."""
+        self.held.setdefault(party, []).extend(facts)
 
     def send(
-        self, sender: str, receiver: str, kind: str, num_bytes: int, payload: Any = None
+        self,
+        sender: str,
+        receiver: str,
+        kind: str,
+        num_bytes: int,
+        payload: Any = None,
+        contents: tuple[Fact, ...] = (),
     ) -> None:
         """Append one message."""
-        self.messages.append(Message(sender, receiver, kind, num_bytes, payload))
+        self.messages.append(Message(sender, receiver, kind, num_bytes, payload, contents))
 
     def bytes_sent(self, *, sender: str | None = None, receiver: str | None = None) -> int:
         """Total bytes, of one sender or to one receiver if given."""

@@ -9,7 +9,7 @@ import numpy as np
 from fltutor.crypto.channel import Channel, Initiator, Responder
 from fltutor.crypto.keys import Directory, Identity
 from fltutor.protocols.arrivals import arriving_rows
-from fltutor.transcript import SERVER, Phase, SumResult, Transcript, client_name
+from fltutor.transcript import SERVER, Phase, Sealed, SumResult, Transcript, client_name
 
 
 class Sessions:
@@ -107,7 +107,13 @@ def encrypted_sum(
         )
         message = client_end.seal(row, context)
         payload = message if keep_payloads else None
-        transcript.send(client_end.me, client_end.peer, "sealed update", len(message), payload)
+        row_name, key = f"row {client}", f"channel of client {client}"
+        transcript.hold(client_end.me, row_name, key)
+        transcript.hold(SERVER, key)
+        sealed = (Sealed(key, (row_name,)),)
+        transcript.send(
+            client_end.me, client_end.peer, "sealed update", len(message), payload, sealed
+        )
         included.append(client)
         total = total + server_end.open(message, context).astype(np.float64)
     return SumResult(total, tuple(included), transcript)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -42,12 +43,18 @@ def plain_sum(
     if isinstance(vectors, WeightedRows) and not keep_payloads:  # the same sum in one product
         present, total = vectors.add_up(dropped)
         for client in present:
-            transcript.send(client_name(client), SERVER, "update", vectors.row_bytes)
+            _send(transcript, client, vectors.row_bytes)
         return SumResult(total, present, transcript)
     included, total = [], 0.0
     for client, row in arriving_rows(vectors, dropped):
         payload = row.copy() if keep_payloads else None
-        transcript.send(client_name(client), SERVER, "update", row.nbytes, payload)
+        _send(transcript, client, row.nbytes, payload)
         included.append(client)
         total = total + row.astype(np.float64)
     return SumResult(total, tuple(included), transcript)
+
+
+def _send(transcript: Transcript, client: int, num_bytes: int, payload: Any = None) -> None:
+    row = f"row {client}"
+    transcript.hold(client_name(client), row)
+    transcript.send(client_name(client), SERVER, "update", num_bytes, payload, (row,))

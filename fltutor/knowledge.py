@@ -1,0 +1,167 @@
+"""Who knows what after a protocol run: derived from its messages, never asserted.
+
+Each message of a :class:`~fltutor.transcript.Transcript` says what it *contains*, as facts:
+
+* ``"row 3"``: an atom, something known or not, such as client 3's row, a key, a mask;
+* :class:`Sealed`: facts that only a key opens;
+* :class:`Piece`: one share of a secret;
+* :class:`Combination`: a sum of vectors, such as a row plus its masks.
+
+An observer starts with what it holds and what it was sent, opens what it has
+keys for, puts pieces together, and then does linear algebra: a row is known if
+it is a combination of the sums the observer has. Cryptography is taken as
+perfect: a sealed fact stays sealed, a mask cannot be guessed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fltutor.transcript import SERVER, Combination, Fact, Piece, Sealed, Transcript
+
+WIRE = "the wire"
+"""The observer who holds nothing and hears every message."""
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """A table of who knows what.
+
+    Attributes:
+        observers: One for each line of the table.
+        facts: One for each column: every client's row, and ``"sum"``, which adds up the
+            rows that were sent in some form.
+        matrix: True where the observer can compute the fact, shape (observers, facts).
+    """
+
+    observers: tuple[str, ...]
+    facts: tuple[str, ...]
+    matrix: np.ndarray
+
+    def knows(self, observer: str, fact: str) -> bool:
+        """Look up one field of the table."""
+        return bool(self.matrix[self.observers.index(observer), self.facts.index(fact)])
+
+
+def who_knows_what(
+    transcript: Transcript, observers: Sequence[str | tuple[str, ...]] | None = None
+) -> Knowledge:
+    """Compute what each observer learns of the rows and of their sum.
+
+    Args:
+        transcript: Of any protocol; runs that were aborted included.
+        observers: Parties, or tuples of parties that pool all they have. By default
+            the server, everyone on the wire, and each client.
+
+    Example:
+        >>> from fltutor.protocols import plain_sum
+        >>> from fltutor.protocols.masking import secagg_sum
+        >>> rows = np.eye(3)
+        >>> print(who_knows_what(plain_sum(rows).transcript, ["server"]).matrix)
+        [[ True  True  True  True]]
+        >>> knowledge = who_knows_what(secagg_sum(rows, threshold=2).transcript, ["server"])
+        >>> knowledge.facts
+        ('row 0', 'row 1', 'row 2', 'sum')
+        >>> print(knowledge.matrix)
+        [[False False False  True]]
+    """
+    rows = sorted(
+        (fact for facts in transcript.held.values() for fact in facts if _is_row(fact)),
+        key=lambda row: int(row.split()[1]),
+    )
+    if observers is None:
+        clients = [party for party in transcript.held if party != SERVER]
+        observers = [SERVER, WIRE, *clients]
+    sent = {atom for message in transcript for atom in _atoms(message.contents) if _is_row(atom)}
+    targets = [{row: 1} for row in rows] + [dict.fromkeys(sorted(sent), 1)]
+    lines = []
+    for observer in observers:
+        parties = (observer,) if isinstance(observer, str) else tuple(observer)
+        atoms, combinations = _closure(_heard(transcript, parties), transcript.implied)
+        known = _computable(targets, atoms, combinations)
+        lines.append([*known[:-1], known[-1] and bool(sent)])
+    names = tuple(name if isinstance(name, str) else " + ".join(name) for name in observers)
+    return Knowledge(names, (*rows, "sum"), np.array(lines, bool).reshape(len(names), -1))
+
+
+def _is_row(fact: Fact) -> bool:
+    return isinstance(fact, str) and fact.startswith("row ")
+
+
+def _atoms(facts: Iterable[Fact]) -> Iterable[str]:
+    """Every atom that is mentioned, sealed or not."""
+    for fact in facts:
+        if isinstance(fact, str):
+            yield fact
+        elif isinstance(fact, Sealed):
+            yield from _atoms(fact.facts)
+        elif isinstance(fact, Combination):
+            yield from (atom for atom, _ in fact.terms)
+
+
+def _heard(transcript: Transcript, parties: tuple[str, ...]) -> list[Fact]:
+    facts = [fact for party in parties for fact in transcript.held.get(party, ())]
+    for message in transcript:
+        if WIRE in parties or message.sender in parties or message.receiver in parties:
+            facts += message.contents
+    return facts
+
+
+def _closure(
+    facts: Iterable[Fact], implied: Mapping[str, Sequence[str]]
+) -> tuple[set[str], list[Combination]]:
+    """Everything that opening, putting together and expanding gives."""
+    atoms: set[str] = set()
+    combinations: dict[Combination, None] = {}
+    locked: dict[str, list[Fact]] = defaultdict(list)
+    pieces: dict[str, set[int]] = defaultdict(set)
+    waiting = list(facts)
+    while waiting:
+        fact = waiting.pop()
+        if isinstance(fact, Combination):
+            combinations[fact] = None
+        elif isinstance(fact, Sealed):
+            if fact.key in atoms:
+                waiting += fact.facts
+            else:
+                locked[fact.key] += fact.facts
+        elif isinstance(fact, Piece):
+            pieces[fact.secret].add(fact.number)
+            if len(pieces[fact.secret]) >= fact.threshold:
+                waiting.append(fact.secret)
+        elif fact not in atoms:
+            atoms.add(fact)
+            waiting += locked.pop(fact, ())
+            waiting += implied.get(fact, ())
+    return atoms, list(combinations)
+
+
+def _computable(
+    targets: list[dict[str, int]], atoms: set[str], combinations: list[Combination]
+) -> list[bool]:
+    """Which sums are in the span of the sums that are known, once known atoms are taken off."""
+    places: dict[str, int] = {}
+
+    def unknown_part(terms: Iterable[tuple[str, int]]) -> dict[int, int]:
+        return {
+            places.setdefault(atom, len(places)): coefficient
+            for atom, coefficient in terms
+            if atom not in atoms
+        }
+
+    known = [unknown_part(combination.terms) for combination in combinations]
+    wanted = [unknown_part(target.items()) for target in targets]
+    vectors = np.zeros((len(known) + len(wanted), len(places)))
+    for vector, part in zip(vectors, known + wanted, strict=True):
+        for place, coefficient in part.items():
+            vector[place] = coefficient
+    known, wanted = vectors[: len(known)], vectors[len(known) :]
+    if known.size:
+        _, sizes, basis = np.linalg.svd(known, full_matrices=False)
+        basis = basis[sizes > 1e-9 * sizes.max(initial=1)]
+        wanted = wanted - wanted @ basis.T @ basis
+    return list(np.abs(wanted).max(axis=1, initial=0) < 1e-9)

@@ -1,0 +1,415 @@
+"""One client of secure aggregation: it holds its secrets and answers each round once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from cryptography.exceptions import InvalidTag
+
+from fltutor.crypto import aead, shamir
+from fltutor.crypto.keys import Directory, Identity, KeyPair, Secret, agree, derive
+from fltutor.crypto.shamir import SHARE_BYTES, Share
+from fltutor.errors import (
+    AuthenticationError,
+    CopyRefusedError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    ProtocolAbort,
+)
+from fltutor.protocols.masking.messages import (
+    DealtShares,
+    Delivery,
+    KeyAdvert,
+    KeyList,
+    Reveal,
+    SealedPair,
+    Survivors,
+    SurvivorSignature,
+    UnmaskRequest,
+    Upload,
+)
+from fltutor.protocols.masking.session import Session
+from fltutor.transcript import Phase, client_name
+
+KEYS_PURPOSE = "secure aggregation keys"
+SURVIVORS_PURPOSE = "secure aggregation survivors"
+
+_SHARES_AAD = b"fltutor secure aggregation shares 1"  # the key is bound to everything else
+_DONE = 6  # after the last phase
+
+
+class _Agreed(NamedTuple):
+    """What two clients share: one secret of their transport keys, one of their mask keys."""
+
+    transport: Secret
+    mask: Secret
+
+
+class SecAggClient:
+    """A client: one method for each round, each of which it answers once.
+
+    It checks what the server says before it answers. A refused message leaves the
+    client as it was, and reveals nothing; the error says why.
+
+    Args:
+        number: Its number, from 0.
+        session: What all agreed on.
+        identity: Its signing key, named ``"client 3"`` for number 3; needed, like the
+            directory of all identities, where the server may be active.
+        directory: See :class:`~fltutor.crypto.keys.Directory`.
+        allow_clipping: Clip values beyond the session's grid, and count them in
+            ``num_clipped``, instead of refusing the row.
+
+    Example:
+        >>> client = SecAggClient(0, Session(num_clients=3, threshold=2))
+        >>> client
+        SecAggClient(number 0, secrets hidden, next phase KEYS)
+        >>> advert = client.advertise_keys()
+        >>> len(advert.transport_key), len(advert.mask_key)
+        (32, 32)
+    """
+
+    __slots__ = (
+        "_adverts",
+        "_directory",
+        "_held",
+        "_identity",
+        "_key_digest",
+        "_mask_keys",
+        "_mask_private",
+        "_next",
+        "_opening_keys",
+        "_pair_seeds",
+        "_seed",
+        "_signed",
+        "_transport_keys",
+        "allow_clipping",
+        "num_clipped",
+        "number",
+        "session",
+    )
+
+    def __init__(
+        self,
+        number: int,
+        session: Session,
+        identity: Identity | None = None,
+        directory: Directory | None = None,
+        *,
+        allow_clipping: bool = False,
+    ):
+        if not 0 <= number < session.num_clients:
+            raise InvalidParameterError(
+                f"number must be in 0 to {session.num_clients - 1}, got {number}"
+            )
+        if session.active_server and (identity is None or directory is None):
+            raise InvalidParameterError(
+                f"client {number} needs an identity and a directory against an active server"
+            )
+        if identity is not None and identity.name != client_name(number):
+            raise InvalidParameterError(
+                f"client {number} needs an identity of its name, got {identity.name!r}"
+            )
+        self.number, self.session, self.allow_clipping = number, session, allow_clipping
+        self.num_clipped = 0
+        self._identity, self._directory = identity, directory
+        self._next: int = Phase.KEYS
+        self._adverts: dict[int, KeyAdvert] = {}
+        self._held: dict[int, tuple[Share, Share]] = {}  # by dealer: of its mask key, of its seed
+
+    # --- 1. keys ---------------------------------------------------------------------------------
+
+    def advertise_keys(self) -> KeyAdvert:
+        """Draw two fresh key pairs and publish their public halves."""
+        self._turn(Phase.KEYS)
+        # The private half of the mask key is dealt in shares, so its bytes are kept here.
+        self._mask_private = os.urandom(32)
+        self._mask_keys = KeyPair.from_bytes(self._mask_private)
+        self._transport_keys = KeyPair.generate()
+        advert = KeyAdvert(self.number, self._transport_keys.public_key, self._mask_keys.public_key)
+        if self.session.active_server:
+            signed = self.session.signed_keys(advert)
+            signature = self._identity.sign(signed, purpose=KEYS_PURPOSE)
+            advert = KeyAdvert(self.number, advert.transport_key, advert.mask_key, signature)
+        self._adverts = {self.number: advert}
+        self._next = Phase.SHARES
+        return advert
+
+    # --- 2. shares -------------------------------------------------------------------------------
+
+    def deal_shares(self, keys: KeyList) -> DealtShares:
+        """Deal shares of the mask key and of a new self-mask's seed, sealed for each holder.
+
+        Raises:
+            ProtocolAbort: If the list is too short, holds a stranger or a name twice, a key
+                twice or one of small order, or not my own keys.
+            AuthenticationError: If a signature is missing or wrong (active server).
+        """
+        self._turn(Phase.SHARES)
+        adverts = self._checked_adverts(keys)
+        session, me = self.session, adverts[self.number]
+        peers = session.peers(self.number, adverts)
+        agreed = {peer: self._agree(adverts[peer]) for peer in peers}
+        holders = session.holders(self.number, adverts)
+        seed = os.urandom(32)
+        key_shares = shamir.split(self._mask_private, session.threshold, len(holders))
+        seed_shares = shamir.split(seed, session.threshold, len(holders))
+        pairs, held = {}, {}
+        for holder, shares in zip(holders, zip(key_shares, seed_shares, strict=True), strict=True):
+            sealed = b""
+            if holder == self.number:
+                held[holder] = shares
+            else:
+                label = session.transport_label(me, adverts[holder])
+                sealed = _seal(shares, derive(agreed[holder].transport, label))
+            pairs[holder] = SealedPair(sealed, *(share.commitment for share in shares))
+        self._pair_seeds = {
+            peer: derive(agreed[peer].mask, session.mask_label(me, adverts[peer])) for peer in peers
+        }
+        self._opening_keys = {
+            peer: derive(agreed[peer].transport, session.transport_label(adverts[peer], me))
+            for peer in peers
+        }
+        self._seed, self._adverts, self._held = seed, adverts, held
+        self._key_digest = keys.digest
+        self._next = Phase.UPLOAD
+        return DealtShares(self.number, pairs)
+
+    def _checked_adverts(self, keys: KeyList) -> dict[int, KeyAdvert]:
+        what = "key list"
+        adverts = {advert.client: advert for advert in keys.adverts}
+        self._require_clients([advert.client for advert in keys.adverts], what)
+        if adverts.get(self.number) != self._adverts[self.number]:
+            self._refuse(what, "it does not hold my own keys as I sent them")
+        public_keys = [key for a in keys.adverts for key in (a.transport_key, a.mask_key)]
+        if len(set(public_keys)) < len(public_keys):
+            self._refuse(what, "one key comes twice")
+        if self.session.active_server:
+            for client, advert in adverts.items():
+                if advert.signature is None:
+                    raise AuthenticationError(f"the keys of client {client} are not signed")
+                identity = self._directory.find(client_name(client))
+                signed = self.session.signed_keys(advert)
+                identity.verify(advert.signature, signed, purpose=KEYS_PURPOSE)
+        self._require_enough(len(self.session.holders(self.number, adverts)), what)
+        return adverts
+
+    def _agree(self, peer: KeyAdvert) -> _Agreed:
+        try:
+            return _Agreed(
+                agree(self._transport_keys, peer.transport_key),
+                agree(self._mask_keys, peer.mask_key),
+            )
+        except InvalidParameterError as error:
+            self._refuse("key list", f"a key of client {peer.client} cannot be: {error}")
+
+    # --- 3. upload -------------------------------------------------------------------------------
+
+    def upload(self, delivery: Delivery, row: np.ndarray) -> Upload:
+        """Open the shares that others dealt to me, and send my row under all masks.
+
+        Raises:
+            InvalidUpdateError: If the row holds NaN or Inf, or values beyond the grid.
+            ProtocolAbort: If too few shares are delivered, or some of a stranger.
+            AuthenticationError: If shares were altered, are meant for somebody else, come
+                from another session, or are not the ones their dealer committed to.
+        """
+        self._turn(Phase.UPLOAD)
+        held = self._held | self._opened(delivery)
+        values, num_clipped = self._encoded(row)
+        add_mask = self.session.add_mask
+        add_mask(values, self._seed)
+        for peer in self.session.peers(self.number, held):
+            add_mask(values, self._pair_seeds[peer], subtract=peer < self.number)
+        self._held, self.num_clipped = held, num_clipped
+        # A second upload of another row under the same masks would show the difference.
+        self._next = Phase.CONSISTENCY if self.session.active_server else Phase.UNMASKING
+        return Upload(self.number, values)
+
+    def _encoded(self, row: np.ndarray) -> tuple[np.ndarray, int]:
+        if np.ndim(row) != 1:
+            raise InvalidUpdateError(
+                f"the update of client {self.number} must be a vector, got shape {np.shape(row)}"
+            )
+        grid = self.session.grid
+        try:
+            values, num_clipped = grid.encode(row)
+        except InvalidUpdateError as error:
+            raise InvalidUpdateError(f"the update of client {self.number}: {error}") from None
+        if num_clipped and not self.allow_clipping:
+            raise InvalidUpdateError(
+                f"the update of client {self.number} has {num_clipped} of {len(values)} values "
+                f"beyond ±{grid.largest:g}, where the grid ends: scale them, take a grid with "
+                "more bits, or allow_clipping=True"
+            )
+        return values, num_clipped
+
+    def _opened(self, delivery: Delivery) -> dict[int, tuple[Share, Share]]:
+        what = "delivery of shares"
+        self._require_clients(delivery.pairs, what)
+        strangers = set(delivery.pairs) - set(self._opening_keys)
+        if strangers:
+            self._refuse(what, f"I agreed on no key with client {min(strangers)}")
+        self._require_enough(1 + len(delivery.pairs), what)
+        return {dealer: self._open(dealer, pair) for dealer, pair in delivery.pairs.items()}
+
+    def _open(self, dealer: int, pair: SealedPair) -> tuple[Share, Share]:
+        what = f"the shares that client {dealer} dealt"
+        try:
+            shares = _unseal(pair.sealed, self._opening_keys[dealer])
+        except AuthenticationError as error:
+            raise AuthenticationError(f"client {self.number} refuses {what}: {error}") from None
+        number = 1 + self.session.holders(dealer, self._adverts).index(self.number)
+        commitments = (pair.key_commitment, pair.seed_commitment)
+        for share, commitment in zip(shares, commitments, strict=True):
+            needed = (number, self.session.threshold)
+            if (share.number, share.threshold) != needed:
+                got = (share.number, share.threshold)
+                self._refuse(what, f"number and threshold are {got}, needed {needed}")
+            shamir.require_committed(share, commitment, f"client {self.number} refuses {what}: one")
+        return shares
+
+    # --- 4. consistency --------------------------------------------------------------------------
+
+    def sign_survivors(self, survivors: Survivors) -> SurvivorSignature:
+        """Sign the list of those whose upload arrived, so that all can compare it.
+
+        Raises:
+            ProtocolAbort: If the list is too short, holds a stranger or a name twice, or
+                not me.
+        """
+        self._turn(Phase.CONSISTENCY)
+        self._require_survivors(survivors.clients, "list of survivors")
+        signed = self.session.signed_survivors(self._key_digest, survivors.clients)
+        signature = self._identity.sign(signed, purpose=SURVIVORS_PURPOSE)
+        self._signed = survivors.clients
+        self._next = Phase.UNMASKING
+        return SurvivorSignature(self.number, signature)
+
+    # --- 5. unmasking ----------------------------------------------------------------------------
+
+    def unmask(self, request: UnmaskRequest) -> Reveal:
+        """Reveal my share of each survivor's seed, and of each dropped client's mask key.
+
+        Never both of one client: the two together unmask its row. So this answers once,
+        and forgets every secret.
+
+        Raises:
+            ProtocolAbort: If a client is on both lists, on one twice, on neither, or a
+                stranger; if I am said to have left; if too few survived; if the list is
+                not the one that I signed.
+            AuthenticationError: If fewer than the threshold signed the same list (active server).
+        """
+        self._turn(Phase.UNMASKING)
+        what = "unmask request"
+        both = set(request.survived) & set(request.dropped)
+        if both:
+            why = "and both shares together would unmask its row"
+            self._refuse(what, f"client {min(both)} is listed as survived and dropped, {why}")
+        if self.number in request.dropped:
+            self._refuse(what, "I am listed as dropped, but my upload was sent")
+        self._require_clients(request.dropped, what)
+        strangers = set(request.survived + request.dropped) - set(self._held)
+        if strangers:
+            self._refuse(what, f"I hold no shares of client {min(strangers)}")
+        self._require_survivors(request.survived, what)
+        missing = set(self._held) - set(request.survived + request.dropped)
+        if missing:
+            self._refuse(what, f"it says nothing of client {min(missing)}, whose shares I hold")
+        if self.session.active_server:
+            self._require_signatures(request)
+        reveal = Reveal(
+            self.number,
+            seed_shares={dealer: self._held[dealer][1] for dealer in request.survived},
+            key_shares={dealer: self._held[dealer][0] for dealer in request.dropped},
+        )
+        self._next = _DONE
+        self._mask_private = self._mask_keys = self._transport_keys = self._seed = None
+        self._held, self._pair_seeds, self._opening_keys = {}, {}, {}
+        return reveal
+
+    def _require_signatures(self, request: UnmaskRequest) -> None:
+        """At least the threshold of different survivors signed the list that I signed."""
+        if request.survived != self._signed:
+            self._refuse("unmask request", "its survivors are not those of the list that I signed")
+        signed = self.session.signed_survivors(self._key_digest, request.survived)
+        signers = [signature.client for signature in request.signatures]
+        if len(set(signers)) < len(signers) or not set(signers) <= set(request.survived):
+            self._refuse("unmask request", "a signature is of a stranger or comes twice")
+        for signature in request.signatures:
+            identity = self._directory.find(client_name(signature.client))
+            identity.verify(signature.signature, signed, purpose=SURVIVORS_PURPOSE)
+        if len(signers) < self.session.threshold:
+            raise AuthenticationError(
+                f"client {self.number} refuses the unmask request: {len(signers)} clients signed "
+                f"its list of survivors, needed {self.session.threshold}"
+            )
+
+    # --- checks that several rounds share --------------------------------------------------------
+
+    def _turn(self, phase: Phase) -> None:
+        if self._next != phase:
+            done = "has answered" if self._next > phase else "cannot yet answer"
+            raise ProtocolAbort(
+                f"client {self.number} {done} phase {phase.name}: each is answered once, in order"
+            )
+
+    def _require_clients(self, clients: Iterable[int], what: str) -> None:
+        """Clients of this session, each once."""
+        seen = set()
+        for client in clients:
+            if client not in range(self.session.num_clients):
+                self._refuse(what, f"there is no client {client!r} in this session")
+            if client in seen:
+                self._refuse(what, f"client {client} is listed more than once")
+            seen.add(client)
+
+    def _require_survivors(self, survivors: tuple[int, ...], what: str) -> None:
+        self._require_clients(survivors, what)
+        if self.number not in survivors:
+            self._refuse(what, "I am not listed as a survivor, but my upload was sent")
+        strangers = set(survivors) - set(self._held)
+        if strangers:
+            self._refuse(what, f"I hold no shares of client {min(strangers)}")
+        self._require_enough(len(survivors), what)
+
+    def _require_enough(self, count: int, what: str) -> None:
+        threshold = self.session.threshold
+        if count < threshold:
+            self._refuse(what, f"it leaves {count} clients, fewer than the threshold {threshold}")
+
+    def _refuse(self, what: str, why: str) -> NoReturn:
+        raise ProtocolAbort(f"client {self.number} refuses the {what}: {why}")
+
+    def __repr__(self) -> str:
+        phase = "finished" if self._next == _DONE else f"next phase {Phase(self._next).name}"
+        return f"SecAggClient(number {self.number}, secrets hidden, {phase})"
+
+    def __reduce_ex__(self, protocol: int) -> Any:
+        raise CopyRefusedError("a SecAggClient holds secrets and answers once: it is not copied")
+
+
+def _seal(shares: tuple[Share, Share], key: bytes) -> bytes:
+    """Nonce, ciphertext and tag; the key serves for this one message."""
+    plain = b"".join(share.to_bytes() for share in shares)
+    nonce, sealed = os.urandom(aead.NONCE_BYTES), bytearray(len(plain) + aead.TAG_BYTES)
+    aead.seal_with(plain, nonce, _SHARES_AAD, aead.Key.from_bytes(key), sealed)
+    return nonce + bytes(sealed)
+
+
+def _unseal(message: bytes, key: bytes) -> tuple[Share, Share]:
+    nonce, sealed = message[: aead.NONCE_BYTES], message[aead.NONCE_BYTES :]
+    plain = bytearray(2 * SHARE_BYTES)
+    if len(sealed) != len(plain) + aead.TAG_BYTES:
+        raise AuthenticationError(f"{len(message)} bytes cannot be two sealed shares")
+    try:
+        aead.open_with(sealed, nonce, _SHARES_AAD, aead.Key.from_bytes(key), plain)
+    except InvalidTag:
+        raise AuthenticationError(
+            "altered, of another session, or sealed for somebody else"
+        ) from None
+    first, second = bytes(plain[:SHARE_BYTES]), bytes(plain[SHARE_BYTES:])
+    return Share.from_bytes(first), Share.from_bytes(second)

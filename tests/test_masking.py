@@ -1,0 +1,1116 @@
+"""Secure aggregation: exact sums, every way to leave, every lie a server or a client can tell."""
+
+import copy
+import pickle
+import tracemalloc
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import chi2
+
+from fltutor.aggregation import mean
+from fltutor.crypto import prg, shamir
+from fltutor.crypto.keys import Directory, Identity, KeyPair, agree, derive
+from fltutor.errors import (
+    AuthenticationError,
+    CopyRefusedError,
+    FltutorError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    ProtocolAbort,
+    TooFewClients,
+)
+from fltutor.fixed_point import FixedPoint
+from fltutor.knowledge import who_knows_what
+from fltutor.protocols.masking import (
+    SecAggClient,
+    SecAggServer,
+    Session,
+    neighbour_graph,
+    secagg_sum,
+)
+from fltutor.protocols.masking.graph import NeighbourGraph
+from fltutor.protocols.masking.messages import (
+    Delivery,
+    KeyList,
+    Survivors,
+    UnmaskRequest,
+)
+from fltutor.transcript import Phase, client_name
+
+GRID = FixedPoint()
+SMALL = FixedPoint(fraction_bits=10, bits=20, ring_bits=32)
+SERVERS = [False, True]
+
+
+def sum_on_grid(rows, grid=GRID):
+    """The oracle: encode each row, add modulo the ring, decode."""
+    total = np.zeros(rows.shape[1], grid.dtype)
+    for row in rows:
+        total += grid.encode(row).values
+    return grid.decode(total)
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(8).normal(size=(7, 5))
+
+
+class Round:
+    """A run by hand, one step a method, so that a test can lie in between."""
+
+    def __init__(self, num_clients=5, threshold=4, *, active=False, grid=SMALL, rows=None, **more):
+        self.session = Session(num_clients, threshold, grid=grid, active_server=active, **more)
+        self.rows = np.arange(3.0 * num_clients).reshape(num_clients, 3) if rows is None else rows
+        self.identities = [Identity.generate(client_name(i)) for i in range(num_clients)]
+        self.directory = Directory(identity.public for identity in self.identities)
+        self.clients = [
+            SecAggClient(i, self.session, self.identities[i], self.directory)
+            for i in range(num_clients)
+        ]
+        self.server = SecAggServer(self.session)
+
+    def keys(self, without=()):
+        for client in self.clients:
+            if client.number not in without:
+                self.server.receive_keys(client.advertise_keys())
+        self.key_list = self.server.key_list()
+        return self
+
+    def shares(self, without=()):
+        for advert in self.key_list.adverts:
+            if advert.client not in without:
+                dealt = self.clients[advert.client].deal_shares(self.key_list)
+                self.server.receive_shares(dealt)
+        self.deliveries = self.server.deliveries()
+        return self
+
+    def uploads(self, without=()):
+        for number, delivery in self.deliveries.items():
+            if number not in without:
+                upload = self.clients[number].upload(delivery, self.rows[number])
+                self.server.receive_upload(upload)
+        self.survivors = self.server.survivors()
+        return self
+
+    def signatures(self, without=()):
+        if self.session.active_server:
+            for number in self.survivors.clients:
+                if number not in without:
+                    signature = self.clients[number].sign_survivors(self.survivors)
+                    self.server.receive_signature(signature)
+        self.requests = self.server.unmask_requests()
+        return self
+
+    def reveals(self, without=()):
+        for number, request in self.requests.items():
+            if number not in without:
+                self.server.receive_reveal(self.clients[number].unmask(request))
+        return self
+
+    def finish_from(self, step):
+        """Do the steps that are left, and check that the sum is the right one."""
+        steps = ["keys", "shares", "uploads", "signatures", "reveals"]
+        for name in steps[steps.index(step) :]:
+            getattr(self, name)()
+        included = self.rows[list(self.survivors.clients)]
+        total = self.session.grid.decode(self.server.total())
+        np.testing.assert_array_equal(total, sum_on_grid(included, self.session.grid))
+
+
+# --- the sum ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("active_server", SERVERS, ids=["curious", "active"])
+@pytest.mark.parametrize("phase", Phase, ids=lambda phase: f"leaves before {phase.name}")
+def test_a_drop_in_each_window_gives_the_exact_sum_of_those_who_uploaded(
+    rows, phase, active_server
+):
+    result = secagg_sum(rows, {2: phase, 4: phase}, threshold=5, active_server=active_server)
+    expected = tuple(range(7)) if phase > Phase.UPLOAD else (0, 1, 3, 5, 6)
+    assert result.included == expected
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows[list(expected)]))
+
+
+@pytest.mark.parametrize("active_server", SERVERS, ids=["curious", "active"])
+def test_drops_in_all_windows_at_once(active_server):
+    rows = np.random.default_rng(1).normal(size=(16, 5))
+    dropped = {3 * i: phase for i, phase in enumerate(Phase)}
+    result = secagg_sum(rows, dropped, threshold=11, active_server=active_server)
+    assert result.included == tuple(sorted(set(range(16)) - {0, 3, 6}))
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows[list(result.included)]))
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_any_small_run_gives_the_exact_sum_or_aborts_in_the_right_phase(data):
+    num_clients = data.draw(st.integers(2, 6), label="num_clients")
+    active = data.draw(st.booleans(), label="active_server")
+    least = 2 * num_clients // 3 + 1 if active else num_clients // 2 + 1
+    threshold = data.draw(st.integers(least, num_clients), label="threshold")
+    dropped = data.draw(
+        st.dictionaries(st.integers(0, num_clients - 1), st.sampled_from(Phase)), label="dropped"
+    )
+    grid = data.draw(st.sampled_from([GRID, SMALL]), label="grid")
+    width = data.draw(st.integers(0, 3), label="width")
+    steps = st.integers(-grid._limit, grid._limit)
+    cells = num_clients * width
+    rows = data.draw(st.lists(steps, min_size=cells, max_size=cells), label="rows")
+    rows = np.array(rows, np.float64).reshape(num_clients, width) * grid.resolution
+    run = partial(secagg_sum, rows, dropped, threshold=threshold, active_server=active, grid=grid)
+    for phase in Phase:
+        if phase == Phase.CONSISTENCY and not active:
+            continue
+        left = [i for i in range(num_clients) if dropped.get(i, 99) > phase]
+        if len(left) < threshold:
+            with pytest.raises(TooFewClients) as abort:
+                run()
+            assert (abort.value.phase, abort.value.survivors) == (phase, tuple(left))
+            assert abort.value.threshold == threshold
+            return
+    result = run()
+    included = [i for i in range(num_clients) if dropped.get(i, 99) > Phase.UPLOAD]
+    assert result.included == tuple(included)
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows[included], grid))
+
+
+@pytest.mark.parametrize("grid", [GRID, SMALL], ids=["64 bits", "32 bits"])
+def test_the_sum_is_within_the_derived_bound_of_the_plain_sum(grid):
+    rows = np.random.default_rng(2).normal(size=(20, 300))
+    result = secagg_sum(rows, threshold=11, grid=grid)
+    assert np.abs(result.total - rows.sum(axis=0)).max() <= len(rows) * grid.resolution / 2
+
+
+def test_the_sum_may_fill_the_ring():
+    grid = FixedPoint(fraction_bits=0, bits=30, ring_bits=32)
+    rows = np.full((3, 2), [grid.largest, -grid.largest])
+    assert secagg_sum(rows, threshold=2, grid=grid).total.tolist() == (3 * rows[0]).tolist()
+
+
+@pytest.mark.parametrize("dropped", [{}, {1: Phase.UPLOAD}, {0: Phase.KEYS, 3: Phase.UNMASKING}])
+def test_a_weighted_mean_is_one_more_coordinate_and_no_weight_is_known(rows, dropped):
+    weights = [10, 200, 30, 4, 50, 60, 7]
+    plain = mean(rows, weights, dropped=dropped)
+    masked = mean(rows, weights, dropped=dropped, sum_protocol=partial(secagg_sum, threshold=4))
+    assert masked.included == plain.included
+    # Each coordinate and the sum of weights is off by at most 7 / 2 steps of the grid.
+    total_weight = sum(weights[i] for i in plain.included)
+    bound = 7 / 2 * GRID.resolution * (1 + np.abs(plain.update).max()) / total_weight
+    np.testing.assert_allclose(masked.update, plain.update, rtol=0, atol=2 * bound)
+    knowledge = who_knows_what(masked.transcript, ["server"])
+    assert knowledge.matrix.tolist() == [[False] * 7 + [True]]
+
+
+def test_blocks_stream_one_at_a_time(rows):
+    alive = []
+
+    def blocks():
+        for start in range(0, 7, 2):
+            block = rows[start : start + 2].copy()
+            alive.append(start)
+            yield block
+
+    stream = blocks()
+    result = secagg_sum(stream, {6: Phase.UPLOAD}, threshold=4, num_clients=7)
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows[:6]))
+    result = secagg_sum(blocks(), threshold=4)  # counted first, so held
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows))
+
+
+def test_a_streamed_cohort_is_never_held_at_once():
+    num_clients, width = 12, 100_000
+    row_bytes = 8 * width
+
+    def blocks():
+        for i in range(num_clients):
+            yield np.full((1, width), float(i))
+
+    secagg_sum(np.ones((2, 2)), threshold=2)  # what is loaded once
+    tracemalloc.start()
+    result = secagg_sum(blocks(), threshold=7, num_clients=num_clients)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert result.total[0] == sum(range(num_clients))
+    assert peak < 7 * row_bytes, peak / row_bytes
+
+
+@pytest.mark.parametrize("num_clients", [6, 8])
+def test_a_stream_of_another_length_than_announced_is_refused(rows, num_clients):
+    with pytest.raises(InvalidParameterError, match=f"rows than num_clients={num_clients}"):
+        secagg_sum(iter([rows]), threshold=5, num_clients=num_clients)
+
+
+def test_transcript_sizes_are_those_of_the_messages(rows):
+    transcript = secagg_sum(rows, threshold=4, keep_payloads=True).transcript
+    for message in transcript:
+        assert message.num_bytes == message.payload.num_bytes
+    kinds = [m.kind for m in transcript if m.sender == "client 3"]
+    assert kinds == ["public keys", "sealed shares", "masked row", "revealed shares"]
+    uploads = [m for m in transcript if m.kind == "masked row"]
+    assert {m.num_bytes for m in uploads} == {4 + 8 * rows.shape[1]}
+
+
+def test_payloads_are_kept_on_request_only(rows):
+    assert all(m.payload is None for m in secagg_sum(rows, threshold=4).transcript)
+
+
+# --- thresholds, and too few --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dropped", "phase", "survivors"),
+    [
+        ({0: Phase.KEYS, 1: Phase.KEYS}, Phase.KEYS, (2, 3, 4)),
+        ({0: Phase.KEYS, 1: Phase.SHARES}, Phase.SHARES, (2, 3, 4)),
+        ({0: Phase.KEYS, 1: Phase.UPLOAD}, Phase.UPLOAD, (2, 3, 4)),
+        ({0: Phase.UPLOAD, 1: Phase.CONSISTENCY}, Phase.CONSISTENCY, (2, 3, 4)),
+        ({0: Phase.UPLOAD, 1: Phase.UNMASKING}, Phase.UNMASKING, (2, 3, 4)),
+        (dict.fromkeys(range(5), Phase.UPLOAD), Phase.UPLOAD, ()),
+        (dict.fromkeys(range(5), Phase.KEYS), Phase.KEYS, ()),
+    ],
+    ids=str,
+)
+def test_fewer_than_the_threshold_abort_with_phase_survivors_and_threshold(
+    dropped, phase, survivors
+):
+    with pytest.raises(TooFewClients) as abort:
+        secagg_sum(np.ones((5, 2)), dropped, threshold=4, active_server=True)
+    error = abort.value
+    assert (error.phase, error.survivors, error.threshold) == (phase, survivors, 4)
+    for part in (phase.name, f"{len(survivors)} clients are left", "threshold of 4", "fresh keys"):
+        assert part in str(error)
+    assert isinstance(error, ProtocolAbort)
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_an_aborted_run_hands_out_its_transcript_and_nothing_was_learned():
+    with pytest.raises(TooFewClients) as abort:
+        secagg_sum(np.ones((3, 2)), {0: Phase.UNMASKING, 1: Phase.UNMASKING}, threshold=2)
+    knowledge = who_knows_what(abort.value.transcript, ["server"])
+    assert not knowledge.matrix.any()
+
+
+def test_a_new_try_uses_fresh_keys_and_fresh_masks():
+    rows = np.ones((3, 2))
+    seen = set()
+    for _ in range(4):
+        transcript = secagg_sum(rows, threshold=2, keep_payloads=True).transcript
+        for message in transcript:
+            if message.kind == "public keys":
+                seen |= {message.payload.transport_key, message.payload.mask_key}
+            if message.kind == "masked row":
+                seen.add(message.payload.values.tobytes())
+    assert len(seen) == 4 * 3 * 3
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "threshold", "active"),
+    [(4, 2, False), (5, 2, False), (5, 6, False), (6, 4, True), (3, 2, True), (5, 0, False),
+     (5, -3, False), (5, 3.0, False), (5, True, False), (5, None, False)],
+)  # fmt: skip
+def test_a_threshold_that_protects_nobody_is_refused(num_clients, threshold, active):
+    with pytest.raises(InvalidParameterError, match="threshold must be"):
+        Session(num_clients, threshold, active_server=active)
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "active"), [(2, False), (2, True), (3, False), (100, True)]
+)
+def test_the_least_threshold_leaves_no_two_groups_to_play_against_each_other(num_clients, active):
+    refusals = 0
+    for threshold in range(num_clients + 1):
+        try:
+            Session(num_clients, threshold, active_server=active)
+        except InvalidParameterError:
+            refusals += 1
+    least = refusals  # 0 to least - 1 were refused
+    colluders = num_clients - least if active else 0  # at most n/3 of them answer twice
+    assert 2 * (least - colluders) > num_clients - colluders
+
+
+def test_one_client_or_one_survivor_is_refused():
+    for num_clients in (0, 1):
+        with pytest.raises(InvalidParameterError, match="the sum of one row is that row"):
+            Session(num_clients, 1)
+    with pytest.raises(InvalidParameterError, match="the sum of one row is that row"):
+        secagg_sum(np.ones((1, 2)), threshold=1)
+    with pytest.raises(TooFewClients):
+        secagg_sum(np.ones((2, 2)), {0: Phase.UPLOAD}, threshold=2)
+
+
+def test_a_ring_without_room_for_the_sum_is_refused_at_set_up_with_the_numbers():
+    grid = FixedPoint(fraction_bits=8, bits=30, ring_bits=32)
+    with pytest.raises(InvalidParameterError) as refusal:
+        secagg_sum(np.ones((5, 2)), threshold=3, grid=grid)
+    assert "5 * 1 * (2**30 - 1) = 5368709115 must be below the modulus 2**32" in str(refusal.value)
+
+
+def test_a_stranger_among_the_dropped_is_refused():
+    with pytest.raises(InvalidParameterError, match="dropped names client 9"):
+        secagg_sum(np.ones((3, 2)), {9: Phase.UPLOAD}, threshold=2)
+
+
+# --- rows that are not sent ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_nan_and_inf_are_stopped_at_the_client(bad):
+    run = Round().keys().shares()
+    client, delivery = run.clients[3], run.deliveries[3]
+    with pytest.raises(InvalidUpdateError, match=r"client 3.*NaN or Inf at coordinate 1"):
+        client.upload(delivery, np.array([0.0, bad, 1.0]))
+    run.finish_from("uploads")  # nothing was spent: the right row still goes out
+
+
+def test_values_beyond_the_grid_are_refused_or_clipped_and_counted():
+    rows = np.array([[1.0, 600.0], [1.0, 2.0], [-700.0, 800.0]])
+    with pytest.raises(InvalidUpdateError, match=r"client 0 has 1 of 2 values beyond ±511\.999"):
+        secagg_sum(rows, threshold=2, grid=SMALL)
+    result = secagg_sum(rows, threshold=2, grid=SMALL, allow_clipping=True)
+    assert result.num_clipped == 3
+    clipped = np.clip(rows, -SMALL.largest, SMALL.largest)
+    np.testing.assert_array_equal(result.total, clipped.sum(axis=0))
+    assert secagg_sum(rows[1:2].repeat(3, 0), threshold=2, grid=SMALL).num_clipped == 0
+
+
+def test_a_row_that_is_no_vector_is_refused():
+    run = Round().keys().shares()
+    with pytest.raises(InvalidUpdateError, match="client 0 must be a vector"):
+        run.clients[0].upload(run.deliveries[0], np.ones((3, 1)))
+    run.finish_from("uploads")
+
+
+# --- a server that lies: the key list -------------------------------------------------------------
+
+
+def change(key_list, number, **changes):
+    return KeyList(tuple(
+        replace(advert, **changes) if advert.client == number else advert
+        for advert in key_list.adverts
+    ))  # fmt: skip
+
+
+def only(key_list, numbers):
+    return KeyList(tuple(advert for advert in key_list.adverts if advert.client in numbers))
+
+
+def key_list_lies(run):
+    listed, mine = run.key_list, run.key_list.adverts[0]
+    other = listed.adverts[3]
+    yield "fewer than the threshold", only(listed, (0, 1, 2)), "leaves 3 clients, fewer than"
+    yield "without me", only(listed, (1, 2, 3, 4)), "does not hold my own keys"
+    yield "my key replaced", change(listed, 0, mask_key=bytes(range(32))), "my own keys as I sent"
+    stranger = replace(other, client=17)
+    yield "a stranger", KeyList((*listed.adverts[:4], stranger)), "no client 17 in this session"
+    negative = replace(other, client=-1)
+    yield "a negative number", KeyList((*listed.adverts[:4], negative)), "no client -1"
+    twice = KeyList((*listed.adverts, other))
+    yield "a client twice", twice, "client 3 is listed more than once"
+    same = change(listed, 2, transport_key=other.transport_key)
+    yield "one key under two names", same, "one key comes twice"
+    yield "my own key under another name", change(listed, 2, mask_key=mine.mask_key), "twice"
+    both = change(listed, 2, mask_key=listed.adverts[2].transport_key)
+    yield "one key for two purposes", both, "one key comes twice"
+    for name in ("transport_key", "mask_key"):
+        low = change(listed, 2, **{name: bytes(32)})
+        yield f"all-zero secret, {name}", low, "client 2 cannot be: .*all-zero secret"
+        short = change(listed, 2, **{name: bytes(range(31))})
+        yield f"short {name}", short, "client 2 cannot be: .* must be 32 bytes, got 31"
+
+
+def test_a_lying_key_list_is_refused_and_nothing_is_dealt():
+    for what, lie, why in key_list_lies(Round().keys()):
+        run = Round().keys()
+        lie = next(lie for name, lie, _ in key_list_lies(run) if name == what)
+        with pytest.raises(ProtocolAbort, match=why) as refusal:
+            run.clients[0].deal_shares(lie)
+        assert str(refusal.value).startswith("client 0 refuses the key list"), what
+        run.finish_from("shares")  # the client is as it was: the true list still works
+
+
+def test_swapped_keys_are_refused_when_they_are_signed():
+    """The server in the middle of notebook 02 replaces a key by its own, to read the shares."""
+    run = Round(active=True).keys()
+    servers_own = KeyPair.generate()
+    for field in ("transport_key", "mask_key"):
+        lie = change(run.key_list, 2, **{field: servers_own.public_key})
+        with pytest.raises(AuthenticationError, match="'client 2' did not sign"):
+            run.clients[0].deal_shares(lie)
+    run.finish_from("shares")
+
+
+def test_a_curious_server_that_follows_the_protocol_is_what_unsigned_keys_assume():
+    """What does not hold without ``active_server``: a swapped key goes unnoticed."""
+    run = Round(active=False).keys()
+    lie = change(run.key_list, 2, transport_key=KeyPair.generate().public_key)
+    assert run.clients[0].deal_shares(lie).pairs[2].sealed
+
+
+def test_unsigned_or_foreign_signatures_on_keys_are_refused():
+    run, earlier = Round(active=True).keys(), Round(active=True).keys()
+    unsigned = change(run.key_list, 2, signature=None)
+    with pytest.raises(AuthenticationError, match="keys of client 2 are not signed"):
+        run.clients[0].deal_shares(unsigned)
+    borrowed = change(run.key_list, 2, signature=run.key_list.adverts[3].signature)
+    with pytest.raises(AuthenticationError, match="'client 2' did not sign"):
+        run.clients[0].deal_shares(borrowed)
+    replayed = KeyList((*run.key_list.adverts[:4], earlier.key_list.adverts[4]))
+    with pytest.raises(AuthenticationError, match="'client 4' did not sign"):
+        run.clients[0].deal_shares(replayed)
+    run.finish_from("shares")
+
+
+def test_keys_signed_in_an_earlier_run_by_the_same_identity_are_refused():
+    run = Round(active=True).keys()
+    earlier = Session(5, 4, grid=SMALL, active_server=True)
+    old = SecAggClient(4, earlier, run.identities[4], run.directory).advertise_keys()
+    with pytest.raises(AuthenticationError, match="'client 4' did not sign"):
+        run.clients[0].deal_shares(KeyList((*run.key_list.adverts[:4], old)))
+
+
+def test_a_client_without_identity_does_not_face_an_active_server():
+    session = Session(3, 3, active_server=True)
+    with pytest.raises(InvalidParameterError, match="needs an identity and a directory"):
+        SecAggClient(0, session)
+    with pytest.raises(InvalidParameterError, match="needs an identity of its name"):
+        SecAggClient(0, session, Identity.generate("client 1"), Directory())
+
+
+# --- a server that lies: the delivery of shares ---------------------------------------------------
+
+
+def delivery_lies(run):
+    """What a server can do with the shares meant for client 0."""
+    pairs, others = run.deliveries[0].pairs, run.deliveries[1].pairs
+    yield "too few", {1: pairs[1], 2: pairs[2]}, "leaves 3 clients, fewer than the threshold 4"
+    yield "a stranger", pairs | {9: pairs[1]}, "no client 9 in this session"
+    yield "myself", pairs | {0: pairs[1]}, "agreed on no key with client 0"
+    yield "for somebody else", pairs | {2: others[2]}, "client 2 dealt: altered, of another"
+    yield "another dealer's", pairs | {2: pairs[3]}, "client 2 dealt: altered, of another"
+    yield "swapped", pairs | {2: pairs[3], 3: pairs[2]}, "dealt: altered, of another"
+    empty = replace(pairs[2], sealed=b"")
+    yield "empty", pairs | {2: empty}, "0 bytes cannot be two sealed shares"
+    cut = replace(pairs[2], sealed=pairs[2].sealed[:-1])
+    yield "truncated", pairs | {2: cut}, "cannot be two sealed shares"
+    long = replace(pairs[2], sealed=pairs[2].sealed + b"\0")
+    yield "trailing", pairs | {2: long}, "cannot be two sealed shares"
+    for name in ("key_commitment", "seed_commitment"):
+        forged = replace(pairs[2], **{name: bytes(32)})
+        yield f"forged {name}", pairs | {2: forged}, "differs from the commitment"
+
+
+def test_a_lying_delivery_is_refused_and_nothing_is_uploaded():
+    for what, _, why in delivery_lies(Round().keys().shares()):
+        run = Round().keys().shares()
+        lie = next(lie for name, lie, _ in delivery_lies(run) if name == what)
+        with pytest.raises((ProtocolAbort, AuthenticationError), match=why) as refusal:
+            run.clients[0].upload(Delivery(0, lie), run.rows[0])
+        assert str(refusal.value).startswith("client 0 refuses the"), what
+        run.finish_from("uploads")
+
+
+def test_every_flipped_byte_of_sealed_shares_is_refused():
+    run = Round(3, 2).keys().shares()
+    pair = run.deliveries[0].pairs[1]
+    for place in range(len(pair.sealed)):
+        altered = bytearray(pair.sealed)
+        altered[place] ^= 1 << place % 8
+        lie = run.deliveries[0].pairs | {1: replace(pair, sealed=bytes(altered))}
+        with pytest.raises(AuthenticationError, match="client 1 dealt: altered"):
+            run.clients[0].upload(Delivery(0, lie), run.rows[0])
+    run.finish_from("uploads")
+
+
+def test_shares_of_an_earlier_session_do_not_open():
+    earlier, run = Round().keys().shares(), Round().keys().shares()
+    lie = run.deliveries[0].pairs | {1: earlier.deliveries[0].pairs[1]}
+    with pytest.raises(AuthenticationError, match="of another session"):
+        run.clients[0].upload(Delivery(0, lie), run.rows[0])
+
+
+def test_the_server_cannot_read_the_shares_it_carries():
+    run = Round().keys().shares().uploads()
+    for number, delivery in run.deliveries.items():
+        for dealer, pair in delivery.pairs.items():
+            for share in run.clients[number]._held[dealer]:
+                assert share.to_bytes()[4:36] not in pair.sealed
+
+
+# --- a server that lies: survivors ---------------------------------------------------------------
+
+
+LISTS = [
+    ((0, 1, 2), "it leaves 3 clients, fewer than the threshold 4"),
+    ((1, 2, 3, 4), "I am not listed as a survivor, but my upload was sent"),
+    ((0, 1, 2, 3, 9), "there is no client 9 in this session"),
+    ((0, 1, 2, 3, 3), "client 3 is listed more than once"),
+]
+
+
+@pytest.mark.parametrize(("listed", "why"), LISTS)
+def test_a_lying_list_of_survivors_is_not_signed(listed, why):
+    run = Round(active=True).keys().shares().uploads()
+    with pytest.raises(ProtocolAbort, match=f"client 0 refuses the list of survivors: {why}"):
+        run.clients[0].sign_survivors(Survivors(listed))
+    run.finish_from("signatures")
+
+
+def test_a_survivor_who_dealt_no_shares_is_a_stranger():
+    run = Round(active=True).keys().shares(without=[4]).uploads()
+    with pytest.raises(ProtocolAbort, match="I hold no shares of client 4"):
+        run.clients[0].sign_survivors(Survivors((0, 1, 2, 3, 4)))
+
+
+# --- a server that lies: the unmask request ------------------------------------------------------
+
+
+UNMASK_LIES = [
+    ("a peer as both", (0, 1, 2, 3, 4), (4,), "client 4 is listed as survived and dropped"),
+    ("everybody as both", (0, 1, 2, 3, 4), (0, 1, 2, 3, 4), "listed as survived and dropped"),
+    ("me as dropped", (1, 2, 3, 4), (0,), "I am listed as dropped, but my upload was sent"),
+    ("me as neither", (1, 2, 3, 4), (), "I am not listed as a survivor"),
+    ("a stranger survived", (0, 1, 2, 3, 7), (4,), "I hold no shares of client 7"),
+    ("a stranger dropped", (0, 1, 2, 3, 4), (7,), "no client 7 in this session"),
+    ("a survivor twice", (0, 1, 2, 3, 3), (4,), "client 3 is listed more than once"),
+    ("a dropped one twice", (0, 1, 2, 3), (4, 4), "client 4 is listed more than once"),
+    ("nothing of a peer", (0, 1, 2, 3), (), "it says nothing of client 4, whose shares I hold"),
+    ("fewer than the threshold", (0, 1, 2), (3, 4), "leaves 3 clients, fewer than the threshold 4"),
+    ("nobody", (), (), "I am not listed as a survivor"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+@pytest.mark.parametrize(
+    ("survived", "dropped", "why"),
+    [lie[1:] for lie in UNMASK_LIES],
+    ids=[x[0] for x in UNMASK_LIES],
+)
+def test_a_lying_unmask_request_is_refused_and_no_share_is_revealed(survived, dropped, why, active):
+    run = Round(active=active).keys().shares().uploads().signatures()
+    signatures = run.requests[0].signatures
+    with pytest.raises(ProtocolAbort, match=why) as refusal:
+        run.clients[0].unmask(UnmaskRequest(survived, dropped, signatures))
+    assert str(refusal.value).startswith("client 0 refuses the unmask request")
+    run.finish_from("reveals")
+
+
+def test_a_client_answers_one_unmask_request():
+    run = Round().keys().shares().uploads().signatures()
+    run.clients[0].unmask(run.requests[0])
+    for request in (run.requests[0], UnmaskRequest((0, 1, 2, 3), (4,))):
+        with pytest.raises(ProtocolAbort, match="client 0 has answered phase UNMASKING"):
+            run.clients[0].unmask(request)
+
+
+def test_no_client_ever_reveals_both_shares_of_a_peer():
+    run = Round().keys().shares().uploads(without=[2]).signatures()
+    for number in run.survivors.clients:
+        reveal = run.clients[number].unmask(run.requests[number])
+        assert set(reveal.seed_shares) == {0, 1, 3, 4}
+        assert set(reveal.key_shares) == {2}
+
+
+def test_a_request_of_other_survivors_than_signed_is_refused():
+    run = Round(active=True).keys().shares().uploads().signatures()
+    lie = UnmaskRequest((0, 1, 2, 3), (4,), run.requests[0].signatures)
+    with pytest.raises(ProtocolAbort, match="not those of the list that I signed"):
+        run.clients[0].unmask(lie)
+    run.finish_from("reveals")
+
+
+def test_survivor_lists_that_differ_between_clients_unmask_nobody():
+    """The server tells 0-3 that 4 left, and the others that 0 left, to get both shares of each."""
+    run = Round(6, 5, active=True, rows=np.ones((6, 3))).keys().shares().uploads()
+    without_5, without_0 = (0, 1, 2, 3, 4), (1, 2, 3, 4, 5)
+    told = {0: without_5, 1: without_5, 2: without_5, 3: without_0, 4: without_0, 5: without_0}
+    signed = {i: run.clients[i].sign_survivors(Survivors(told[i])) for i in told}
+    for i, survived in told.items():
+        dropped = tuple(set(range(6)) - set(survived))
+        same = tuple(signed[j] for j in told if told[j] == survived)
+        with pytest.raises(AuthenticationError, match=r"3 clients signed .* needed 5"):
+            run.clients[i].unmask(UnmaskRequest(survived, dropped, same))
+        padded = tuple(signed[j] for j in survived)
+        with pytest.raises(AuthenticationError, match="did not sign"):
+            run.clients[i].unmask(UnmaskRequest(survived, dropped, padded))
+
+
+def test_what_the_consistency_round_prevents_carried_out():
+    """A lying server, one colluding client, and ``active_server=False``: the row of client 2."""
+    run = Round(5, 3).keys().shares()
+    uploads = {i: run.clients[i].upload(run.deliveries[i], run.rows[i]) for i in range(5)}
+    colluder = run.clients[4]._held  # it hands over both shares of client 2
+    everybody, without_2 = UnmaskRequest((0, 1, 2, 3, 4), ()), UnmaskRequest((0, 1, 3, 4), (2,))
+    seed_shares = [run.clients[i].unmask(everybody).seed_shares[2] for i in (2, 3)]
+    key_shares = [run.clients[i].unmask(without_2).key_shares[2] for i in (0, 1)]
+    for shares in (seed_shares, key_shares):  # without the colluder a threshold above n/2 holds
+        with pytest.raises(InvalidParameterError, match="at least the threshold of 3, got 2"):
+            shamir.combine(shares)
+    seed = shamir.combine([*seed_shares, colluder[2][1]])
+    keys = KeyPair.from_bytes(shamir.combine([*key_shares, colluder[2][0]]))
+    row = without_pair_masks(run, uploads[2], keys)
+    prg.add_mask(row, seed, subtract=True)
+    np.testing.assert_array_equal(SMALL.decode(row), run.rows[2])
+
+
+def without_pair_masks(run, upload, keys):
+    """What is left of an upload once the private mask key of its client is known."""
+    values, adverts = upload.values.copy(), {a.client: a for a in run.key_list.adverts}
+    for peer in set(adverts) - {upload.client}:
+        label = run.session.mask_label(adverts[upload.client], adverts[peer])
+        seed = derive(agree(keys, adverts[peer].mask_key), label)
+        prg.add_mask(values, seed, subtract=upload.client < peer)
+    return values
+
+
+def test_signatures_that_are_missing_doubled_strange_or_old_are_refused():
+    run = Round(active=True).keys().shares().uploads().signatures()
+    request, client = run.requests[0], run.clients[0]
+    good = request.signatures
+    with pytest.raises(
+        AuthenticationError, match="3 clients signed its list of survivors, needed 4"
+    ):
+        client.unmask(replace(request, signatures=good[:3]))
+    with pytest.raises(ProtocolAbort, match="a stranger or comes twice"):
+        client.unmask(replace(request, signatures=(*good[:3], good[0])))
+    with pytest.raises(ProtocolAbort, match="a stranger or comes twice"):
+        client.unmask(replace(request, signatures=(*good[:3], replace(good[3], client=9))))
+    with pytest.raises(AuthenticationError, match="'client 4' did not sign"):
+        client.unmask(replace(request, signatures=(*good[:3], replace(good[3], client=4))))
+    run.finish_from("reveals")
+
+
+def test_signatures_of_an_earlier_run_do_not_count():
+    runs = []
+    for _ in range(2):
+        run = Round(active=True, run="the same name", round_number=3)
+        if runs:  # the same people, who try again
+            run.identities, run.directory = runs[0].identities, runs[0].directory
+            run.clients = [
+                SecAggClient(i, run.session, run.identities[i], run.directory) for i in range(5)
+            ]
+        runs.append(run.keys().shares().uploads().signatures())
+    old, new = runs
+    lie = replace(new.requests[0], signatures=old.requests[0].signatures)
+    with pytest.raises(AuthenticationError, match="did not sign"):
+        new.clients[0].unmask(lie)
+
+
+# --- the client as an object ---------------------------------------------------------------------
+
+
+def test_every_round_is_answered_once_and_in_order():
+    run = Round(active=True)
+    client = run.clients[0]
+    late = [
+        lambda: client.deal_shares(KeyList(())),
+        lambda: client.upload(Delivery(0, {}), run.rows[0]),
+        lambda: client.sign_survivors(Survivors(())),
+        lambda: client.unmask(UnmaskRequest((), ())),
+    ]
+    for step in late:
+        with pytest.raises(ProtocolAbort, match="client 0 cannot yet answer phase"):
+            step()
+    run.keys()
+    run.shares()
+    with pytest.raises(ProtocolAbort, match="client 0 has answered phase SHARES"):
+        client.deal_shares(run.key_list)
+    run.uploads()
+    with pytest.raises(ProtocolAbort, match="client 0 has answered phase UPLOAD"):
+        client.upload(run.deliveries[0], run.rows[0] + 1)
+    with pytest.raises(ProtocolAbort, match="client 0 has answered phase KEYS"):
+        client.advertise_keys()
+    run.finish_from("signatures")
+
+
+def test_a_client_shows_no_secret_and_is_not_copied():
+    run = Round().keys().shares()
+    client = run.clients[0]
+    for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(CopyRefusedError):
+            attempt(client)
+    assert repr(client) == "SecAggClient(number 0, secrets hidden, next phase UPLOAD)"
+    assert not hasattr(client, "__dict__")
+    run.finish_from("uploads")
+    assert repr(client) == "SecAggClient(number 0, secrets hidden, finished)"
+
+
+def test_secrets_are_forgotten_after_the_answer():
+    run = Round()
+    run.finish_from("keys")
+    for client in run.clients:
+        kept = [getattr(client, name) for name in SecAggClient.__slots__ if hasattr(client, name)]
+        assert not any(isinstance(value, KeyPair) for value in kept)
+        assert client._seed is client._mask_private is None
+        assert client._held == client._pair_seeds == client._opening_keys == {}
+
+
+def test_messages_and_transcripts_print_no_secret():
+    run = Round().keys().shares().uploads().signatures()
+    secrets = [share for client in run.clients for pair in client._held.values() for share in pair]
+    reveal = run.clients[0].unmask(run.requests[0])
+    texts = [repr(reveal), repr(run.deliveries), repr(run.server.__dict__)]
+    for share in secrets:
+        for text in texts:
+            assert str(share.value) not in text
+
+
+def test_a_late_upload_of_a_client_thought_gone_stays_hidden():
+    """Why there are self-masks: the others gave its pair masks away, and then its row arrives."""
+    run = Round().keys().shares()
+    late = run.clients[4].upload(run.deliveries[4], run.rows[4])
+    run.uploads(without=[4]).signatures().reveals()
+    values = without_pair_masks(run, late, run.server._recovered_keys(4))
+    difference = values - SMALL.encode(run.rows[4]).values
+    np.testing.assert_array_equal(difference, prg.expand(run.clients[4]._seed, 3, np.uint32))
+    with pytest.raises(ProtocolAbort, match="client 4 for phase UPLOAD came in UNMASKING"):
+        run.server.receive_upload(late)
+
+
+# --- clients that lie ----------------------------------------------------------------------------
+
+
+def reveal_lies(run, reveal):
+    """What client 0 can do to the share of client 1's seed that it reveals."""
+    share, others = reveal.seed_shares[1], run.clients[2]._held
+    value = (share.value + 1) % shamir.PRIME
+    yield "tampered", replace(share, value=value)
+    yield "another salt", replace(share, salt=bytes(32))
+    yield "another number", replace(share, number=share.number + 1)
+    yield "out of range for this session", replace(share, number=60000)
+    yield "another threshold", replace(share, threshold=2)
+    yield "somebody else's, twice", others[1][1]
+    yield "of another dealer", reveal.seed_shares[2]
+    yield "of the key instead of the seed", run.clients[0]._held[1][0]
+    yield "foreign", shamir.split(bytes(32), 4, 5)[0]
+
+
+@pytest.mark.parametrize("place", range(9))
+def test_a_share_that_was_not_dealt_is_named_and_the_round_goes_on(place):
+    run = Round().keys().shares().uploads().signatures()
+    held = dict(run.clients[0]._held)
+    reveal = run.clients[0].unmask(run.requests[0])
+    run.clients[0]._held = held
+    what, wrong = list(reveal_lies(run, reveal))[place]
+    lie = replace(reveal, seed_shares=reveal.seed_shares | {1: wrong})
+    run.server.receive_reveal(lie)
+    run.reveals(without=[0])
+    expected = sum_on_grid(run.rows, SMALL)
+    np.testing.assert_array_equal(SMALL.decode(run.server.total()), expected), what
+    (rejected,) = run.server.rejected
+    assert rejected[:2] == (0, 1)
+    assert "client 0's share of the seed of client 1 is not the one that was dealt" in rejected[2]
+
+
+def test_with_too_few_good_shares_left_the_sum_is_refused():
+    run = Round().keys().shares().uploads().signatures()
+    for number, request in run.requests.items():
+        reveal = run.clients[number].unmask(request)
+        if number in (0, 3):
+            reveal = replace(reveal, seed_shares=reveal.seed_shares | {1: reveal.seed_shares[2]})
+        run.server.receive_reveal(reveal)
+    with pytest.raises(TooFewClients) as abort:
+        run.server.total()
+    assert (abort.value.survivors, abort.value.threshold) == ((1, 2, 4), 4)
+    assert "good shares of the seed of client 1" in str(abort.value)
+    assert [rejected[:2] for rejected in run.server.rejected] == [(0, 1), (3, 1)]
+
+
+def test_shares_that_nobody_asked_for_are_not_used():
+    run = Round().keys().shares().uploads(without=[4]).signatures()
+    held = dict(run.clients[0]._held)
+    reveal = run.clients[0].unmask(run.requests[0])
+    generous = replace(reveal, key_shares=reveal.key_shares | {1: held[1][0], 77: held[1][0]})
+    run.server.receive_reveal(generous)
+    assert [r.reason for r in run.server.rejected] == [
+        "client 0's share of the key of client 1 was not asked for",
+        "client 0's share of the key of client 77 was not asked for",
+    ]
+    assert ("key", 1) not in run.server._good
+
+
+def test_a_dealer_whose_commitments_do_not_fit_is_found_out_on_delivery():
+    run = Round().keys()
+    for number in range(5):
+        dealt = run.clients[number].deal_shares(run.key_list)
+        if number == 2:
+            wrong = replace(dealt.pairs[0], seed_commitment=bytes(32))
+            dealt = replace(dealt, pairs={**dealt.pairs, 0: wrong})
+        run.server.receive_shares(dealt)
+    deliveries = run.server.deliveries()
+    with pytest.raises(AuthenticationError, match="the shares that client 2 dealt: one is not"):
+        run.clients[0].upload(deliveries[0], run.rows[0])
+
+
+def test_a_dealer_whose_threshold_or_numbers_do_not_fit_is_found_out_on_delivery(monkeypatch):
+    split = shamir.split
+    for wrong_split, got in (
+        (lambda secret, t, n: split(secret, 2, n), r"\(1, 2\)"),
+        (lambda secret, t, n: split(secret, t, n)[::-1], r"\(5, 4\)"),
+    ):
+        run = Round().keys()
+        for number in range(5):
+            with monkeypatch.context() as patch:
+                if number == 2:
+                    patch.setattr("fltutor.protocols.masking.client.shamir.split", wrong_split)
+                run.server.receive_shares(run.clients[number].deal_shares(run.key_list))
+        with pytest.raises(ProtocolAbort, match=f"number and threshold are {got}, needed"):
+            run.clients[0].upload(run.server.deliveries()[0], run.rows[0])
+
+
+def test_a_dealer_who_shares_another_key_than_it_published_is_named():
+    run = Round().keys()
+    run.clients[2]._mask_private = bytes(range(32))
+    run.shares().uploads(without=[2]).signatures().reveals()
+    with pytest.raises(ProtocolAbort, match="client 2 dealt shares of another key than it publish"):
+        run.server.total()
+
+
+def test_a_dealer_whose_shares_lie_on_no_polynomial_is_named(monkeypatch):
+    run = Round().keys()
+    split = shamir.split
+
+    def unrelated(secret, threshold, num_shares):
+        return [split(bytes([i] * 32), threshold, num_shares)[i] for i in range(num_shares)]
+
+    for number in range(5):
+        with monkeypatch.context() as patch:
+            if number == 2:
+                patch.setattr("fltutor.protocols.masking.client.shamir.split", unrelated)
+            run.server.receive_shares(run.clients[number].deal_shares(run.key_list))
+    run.deliveries = run.server.deliveries()
+    run.uploads().signatures().reveals()
+    with pytest.raises(ProtocolAbort, match="shares that client 2 dealt of its seed do not fit"):
+        run.server.total()
+
+
+# --- the server as an object ---------------------------------------------------------------------
+
+
+def test_the_server_refuses_strangers_repeats_and_messages_out_of_turn():
+    run = Round()
+    advert = run.clients[0].advertise_keys()
+    run.server.receive_keys(advert)
+    with pytest.raises(ProtocolAbort, match="client 0 sent a second message in phase KEYS"):
+        run.server.receive_keys(advert)
+    with pytest.raises(ProtocolAbort, match="client 9 has no part in phase KEYS"):
+        run.server.receive_keys(replace(advert, client=9))
+    for client in run.clients[1:4]:
+        run.server.receive_keys(client.advertise_keys())
+    run.key_list = run.server.key_list()
+    with pytest.raises(ProtocolAbort, match="client 4 for phase KEYS came in SHARES"):
+        run.server.receive_keys(replace(advert, client=4))
+    with pytest.raises(ProtocolAbort, match="phase UPLOAD cannot end in SHARES"):
+        run.server.survivors()
+    run.finish_from("shares")
+
+
+def test_the_server_refuses_shares_for_other_holders():
+    run = Round().keys()
+    dealt = run.clients[0].deal_shares(run.key_list)
+    pairs = dict(dealt.pairs)
+    del pairs[3]
+    with pytest.raises(ProtocolAbort, match=r"client 0 dealt shares to \[0, 1, 2, 4\], needed"):
+        run.server.receive_shares(replace(dealt, pairs=pairs))
+    run.server.receive_shares(dealt)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.zeros(3, np.uint64), "client 1 must be a vector of uint32, got uint64"),
+        (np.zeros((3, 1), np.uint32), r"got uint32 of shape \(3, 1\)"),
+        (np.zeros(4, np.uint32), "client 1 has 4 coordinates, needed 3"),
+    ],
+)
+def test_the_server_refuses_uploads_of_another_shape(values, message):
+    run = Round().keys().shares()
+    uploads = [run.clients[i].upload(run.deliveries[i], run.rows[i]) for i in range(5)]
+    run.server.receive_upload(uploads[0])
+    with pytest.raises(InvalidUpdateError, match=message):
+        run.server.receive_upload(replace(uploads[1], values=values))
+    for upload in uploads[1:]:
+        run.server.receive_upload(upload)
+    run.survivors = run.server.survivors()
+    run.finish_from("signatures")
+
+
+def test_the_server_holds_nothing_that_unmasks_before_the_last_round():
+    rows = np.ones((5, 2))
+    with pytest.raises(TooFewClients) as abort:
+        secagg_sum(rows, dict.fromkeys(range(5), Phase.UNMASKING), threshold=3)
+    assert not who_knows_what(abort.value.transcript, ["server"]).matrix.any()
+
+
+# --- uploads are noise ---------------------------------------------------------------------------
+
+
+FALSE_ALARM = 1e-7
+
+
+def is_uniform(uploads):
+    """Chi-square of every byte of the ring elements, for each client; Bonferroni over all."""
+    tests = [
+        np.bincount(column, minlength=256)
+        for values in uploads
+        for column in values.view(np.uint8).reshape(len(values), -1).T
+    ]
+    limit = chi2.isf(FALSE_ALARM / len(tests), df=255)
+    expected = len(uploads[0]) / 256
+    return all(np.square(counts - expected).sum() / expected < limit for counts in tests)
+
+
+def uploads_under(add_mask, grid):
+    rows = np.tile(np.linspace(-1, 1, 20_000), (3, 1))
+    run = secagg_sum(rows, threshold=2, grid=grid, add_mask=add_mask, keep_payloads=True)
+    np.testing.assert_array_equal(run.total, sum_on_grid(rows, grid))  # the sum never notices
+    return [m.payload.values for m in run.transcript if m.kind == "masked row"]
+
+
+def small_masks(accumulator, seed, *, subtract=False):
+    """Noise as large as the row, instead of as large as the ring."""
+    mask = prg.expand(seed, len(accumulator), accumulator.dtype) % 2**16
+    (np.subtract if subtract else np.add)(accumulator, mask, out=accumulator)
+
+
+def masks_of_half_the_ring(accumulator, seed, *, subtract=False):
+    """Uniform, but the highest bit is never set, as when a signed generator is used."""
+    mask = prg.expand(seed, len(accumulator), accumulator.dtype) >> accumulator.dtype.type(1)
+    (np.subtract if subtract else np.add)(accumulator, mask, out=accumulator)
+
+
+@pytest.mark.parametrize("grid", [GRID, SMALL], ids=["64 bits", "32 bits"])
+def test_uploads_are_uniform_over_the_ring(grid):
+    """A false alarm has probability below 1e-7 for each ring."""
+    assert is_uniform(uploads_under(prg.add_mask, grid))
+
+
+@pytest.mark.parametrize("weak", [small_masks, masks_of_half_the_ring])
+@pytest.mark.parametrize("grid", [GRID, SMALL], ids=["64 bits", "32 bits"])
+def test_the_same_test_catches_a_weak_generator(weak, grid):
+    assert not is_uniform(uploads_under(weak, grid))
+
+
+def test_the_same_row_twice_gives_unrelated_uploads():
+    first, second = (uploads_under(prg.add_mask, GRID) for _ in range(2))
+    differences = [a - b for a, b in zip(first, second, strict=True)]
+    assert is_uniform(differences)
+
+
+# --- neighbours ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dropped", [{}, {3: Phase.UPLOAD, 11: Phase.UNMASKING}], ids=str)
+def test_neighbours_give_the_same_exact_sum(dropped):
+    rows = np.random.default_rng(3).normal(size=(40, 6))
+    graph = neighbour_graph(40, corrupt=0.1, dropouts=0.1)
+    assert graph.degree < 39
+    result = secagg_sum(rows, dropped, graph=graph)
+    included = [i for i in range(40) if dropped.get(i, 99) > Phase.UPLOAD]
+    assert result.included == tuple(included)
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows[included]))
+    assert who_knows_what(result.transcript, ["server"]).matrix.tolist() == [[False] * 40 + [True]]
+
+
+def test_a_graph_sends_less_than_everybody_with_everybody():
+    rows = np.zeros((40, 6))
+    graph = neighbour_graph(40, corrupt=0.1, dropouts=0.1)
+    few, all_ = (
+        secagg_sum(rows, **how).transcript.bytes_sent(sender="client 0")
+        for how in ({"graph": graph}, {"threshold": 21})
+    )
+    assert few < 0.4 * all_
+
+
+def test_every_client_has_as_many_neighbours_as_the_degree_and_they_are_mutual():
+    graph = neighbour_graph(101, corrupt=0.1, dropouts=0.1)
+    for client, neighbours in graph.neighbours.items():
+        assert len(neighbours) == graph.degree
+        assert client not in neighbours
+        assert all(client in graph.neighbours[other] for other in neighbours)
+    assert sorted(graph.ring) == list(range(101))
+    assert graph.ring != neighbour_graph(101, corrupt=0.1, dropouts=0.1).ring
+
+
+def test_degree_and_threshold_keep_what_they_promise_in_simulation():
+    """With failure probabilities of 2^-4 and 2^-3, so that 400 trials can see them (5 sigma)."""
+    n, corrupt, dropouts, trials = 60, 0.15, 0.15, 400
+    rng = np.random.default_rng(5)
+    exposed = stuck = 0
+    for _ in range(trials):
+        graph = neighbour_graph(
+            n, corrupt=corrupt, dropouts=dropouts, security_bits=4, correctness_bits=3
+        )
+        order = rng.permutation(n)
+        corrupted, gone = set(order[:9].tolist()), set(order[9:18].tolist())
+        honest = set(range(n)) - corrupted
+        exposed += any(
+            len(graph.neighbours[i] & corrupted) >= graph.threshold for i in honest
+        ) or not _connected(graph, honest - gone)
+        stuck += any(len(graph.neighbours[i] - gone) < graph.threshold for i in range(n))
+    for count, bits in ((exposed, 4), (stuck, 3)):
+        p = 2.0**-bits
+        assert count <= trials * p + 5 * np.sqrt(trials * p * (1 - p))
+
+
+def _connected(graph, clients):
+    reached, waiting = set(), [next(iter(clients))]
+    while waiting:
+        client = waiting.pop()
+        if client not in reached:
+            reached.add(client)
+            waiting += graph.neighbours[client] & clients
+    return reached == clients
+
+
+def test_more_demands_need_more_neighbours():
+    ask = partial(neighbour_graph, 1000, corrupt=0.05, dropouts=0.05)
+    base = ask()
+    assert ask(security_bits=80).degree > base.degree
+    assert ask(correctness_bits=60).degree > base.degree
+    assert neighbour_graph(1000, corrupt=0.2, dropouts=0.05).degree > base.degree
+    assert neighbour_graph(1000, corrupt=0.05, dropouts=0.2).degree > base.degree
+    assert neighbour_graph(10_000, corrupt=0.05, dropouts=0.05).degree < 2 * base.degree
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(num_clients=10, corrupt=0.5, dropouts=0.4), "10 clients are too few"),
+        (dict(num_clients=100, corrupt=-0.1, dropouts=0.1), "corrupt must be a fraction"),
+        (dict(num_clients=100, corrupt=0.1, dropouts=1.0), "dropouts must be a fraction"),
+        (dict(num_clients=100, corrupt=0.6, dropouts=0.5), "must be below 1"),
+        (dict(num_clients=100, corrupt=0.1, dropouts=0.1, security_bits=0), "security_bits"),
+    ],
+    ids=str,
+)
+def test_a_graph_that_cannot_keep_its_promise_is_refused(settings, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        neighbour_graph(**settings)
+
+
+def test_a_graph_is_for_a_semi_honest_server_and_sets_the_threshold():
+    graph = neighbour_graph(40, corrupt=0.1, dropouts=0.1)
+    with pytest.raises(InvalidParameterError, match="semi-honest server only"):
+        Session(40, graph=graph, active_server=True)
+    with pytest.raises(InvalidParameterError, match="threshold follows from the graph"):
+        Session(40, 21, graph=graph)
+    with pytest.raises(InvalidParameterError, match="connects 40 clients, but there are 41"):
+        Session(41, graph=graph)
+
+
+def test_more_dropouts_than_the_graph_was_derived_for_abort():
+    graph = neighbour_graph(40, corrupt=0.1, dropouts=0.1)
+    assert graph.least_survivors == 36
+    with pytest.raises(TooFewClients) as abort:
+        secagg_sum(np.ones((40, 2)), dict.fromkeys(range(5), Phase.UPLOAD), graph=graph)
+    assert (abort.value.phase, abort.value.threshold) == (Phase.UPLOAD, 36)
+
+
+def test_a_client_cut_off_from_its_neighbours_refuses():
+    ring = NeighbourGraph(degree=2, threshold=2, least_survivors=3, ring=(0, 1, 2, 3, 4))
+    with pytest.raises(FltutorError):
+        secagg_sum(np.ones((5, 2)), {1: Phase.KEYS, 4: Phase.KEYS}, graph=ring)
