@@ -4,11 +4,14 @@ PYTHON ?= $(if $(filter Windows_NT,$(OS)),python,python3)
 BIN := .venv/$(if $(filter Windows_NT,$(OS)),Scripts,bin)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest
+# In a container the only user is often root, whom JupyterLab refuses unless asked.
+ALLOW_ROOT = $(if $(filter Windows_NT,$(OS)),,$(if $(filter 0,$(shell id -u)),--allow-root))
 
 .PHONY: lab test check notebooks bench lock help
 
 lab: .venv/.ready  ## open the course in JupyterLab
-	$(BIN)/jupyter-lab notebooks/00_start_here.ipynb
+	$(BIN)/jupyter-lab $(ALLOW_ROOT) --ServerApp.root_dir=notebooks \
+	  --LabApp.default_url=/lab/tree/00_start_here.ipynb
 
 test: .venv/.ready  ## run every test, every notebook and the browser tests
 	$(PYTEST) -n $(WORKERS) --dist worksteal --doctest-modules fltutor tests
