@@ -28,12 +28,14 @@ bench: .venv/.ready  ## measure speed against peers, as ratios
 	$(BIN)/python -m benchmarks
 
 # The lock holds for Linux, macOS and Windows: the last lines ask whether wheels exist for each.
+# TenSEAL has wheels from macOS 14 on.
 PLATFORMS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu aarch64-apple-darwin x86_64-pc-windows-msvc
 
 lock: .venv/.ready  ## pin the newest versions that pyproject.toml allows
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --no-header \
 	  --group test --group build pyproject.toml --output-file requirements.lock
 	for platform in $(PLATFORMS); do for version in 3.11 3.12 3.13; do \
+	  MACOSX_DEPLOYMENT_TARGET=14.0 \
 	  $(BIN)/uv pip install --quiet --dry-run --require-hashes --only-binary :all: --target build/none \
 	    --python-platform $$platform --python-version $$version -r requirements.lock || exit 1; \
 	done; done
