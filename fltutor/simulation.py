@@ -13,7 +13,7 @@ from fltutor.aggregation import AggregateResult, mean
 from fltutor.clients import local_batches, train_cohort
 from fltutor.data import Dataset
 from fltutor.errors import InvalidParameterError
-from fltutor.models import get_params, params_spec
+from fltutor.models import get_params, params_spec, require_trainable_by_sgd
 from fltutor.progress import progress_bar
 from fltutor.server_optimizers import ServerOptimizer, sgd
 from fltutor.tensorflow_quietly import keras, tf
@@ -189,6 +189,7 @@ def federated_rounds(
         server_optimizer: As in :func:`run_round`.
 
     Raises:
+        UnsupportedModelError: If the model has layers with state or randomness of their own.
         InvalidParameterError: If ``client_fraction`` is outside (0, 1].
         InvalidUpdateError: If a client's training diverges to NaN or Inf.
     """
@@ -282,6 +283,9 @@ def evaluate(
 ) -> tuple[float, float]:
     """Accuracy (0 to 1) and mean cross-entropy (nats) of the model with weights ``params``.
 
+    Raises:
+        UnsupportedModelError: If the model has layers with state or randomness of their own.
+
     Example:
         >>> from fltutor.data import load_digits
         >>> from fltutor.models import mlp
@@ -290,6 +294,7 @@ def evaluate(
         >>> accuracy < 0.3
         True
     """
+    require_trainable_by_sgd(model)
     shapes = params_spec(model).shapes
     sizes = [int(np.prod(shape)) for shape in shapes]
     weights = [
