@@ -92,9 +92,9 @@ class Explorer(ipw.VBox):
                 values, self._wanted = self._wanted, None
                 if values is None:
                     self._working = False
+                    self.remove_class("fltutor-busy")  # before another worker may begin
                     break
             self._run(values)
-        self.remove_class("fltutor-busy")
 
     def _run(self, values: dict[str, Any]) -> None:
         """Compute and paint one setting, result by result, unless a newer one is wanted."""
