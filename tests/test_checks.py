@@ -1,0 +1,244 @@
+"""Self-checks: right, wrong, classic mistake, untouched; and never an exception."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from fltutor.checks import agree, difference, verdict
+
+ROWS = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 1.0]])
+WEIGHTS = np.array([1.0, 2.0, 1.0])
+
+
+def average(rows, weights):
+    """The reference: a weighted mean of rows."""
+    return weights @ rows / weights.sum()
+
+
+def printed(capsys, *arguments, **options):
+    assert agree(*arguments, **options) is None
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    return lines[0]
+
+
+def test_a_right_function_agrees(capsys):
+    def my_average(rows, weights):
+        return np.average(rows, axis=0, weights=weights)
+
+    case = (ROWS, WEIGHTS)
+    assert (
+        printed(capsys, my_average, average, case) == "✓ my_average agrees with average on 1 case"
+    )
+    line = printed(capsys, my_average, average, case, (ROWS[:2], WEIGHTS[:2]))
+    assert line == "✓ my_average agrees with average on 2 cases"
+
+
+def test_a_wrong_function_is_told_where_and_how(capsys):
+    def my_average(rows, weights):
+        return rows.mean(axis=0)
+
+    even = (ROWS, np.ones(3))
+    line = printed(capsys, my_average, average, even, (ROWS, WEIGHTS))
+    assert line == "✗ my_average differs in case 2 of 2: got 3 at 1, needed 3.75"
+
+
+def test_a_classic_mistake_is_named(capsys):
+    def my_average(rows, weights):
+        return rows.mean(axis=0)
+
+    mistakes = {
+        "the plain sum": lambda rows, weights: rows.sum(axis=0),
+        "the unweighted mean": lambda rows, weights: rows.mean(axis=0),
+    }
+    line = printed(capsys, my_average, average, (ROWS, WEIGHTS), mistakes=mistakes)
+    assert line == "✗ my_average: this is the unweighted mean"
+
+
+def test_a_right_function_is_never_called_a_mistake(capsys):
+    line = printed(
+        capsys, average, average, (ROWS, np.ones(3)), mistakes={"the mean": lambda r, w: r.mean(0)}
+    )
+    assert line.startswith("✓")
+
+
+def no_body(rows, weights):
+    """Only a docstring."""
+    ...
+
+
+@pytest.mark.parametrize(
+    "mine", [no_body, lambda rows, weights: ..., ..., None], ids=["body", "result", "...", "None"]
+)
+def test_an_untouched_exercise_is_not_attempted_yet(capsys, mine):
+    assert printed(capsys, mine, average, (ROWS, WEIGHTS)) == "· not attempted yet"
+
+
+def test_a_raising_function_is_quoted(capsys):
+    def my_average(rows, weights):
+        return rows @ weights
+
+    line = printed(capsys, my_average, average, (ROWS, WEIGHTS))
+    assert line.startswith("✗ my_average stops in case 1 of 1: ValueError: matmul")
+
+
+def test_a_function_with_other_arguments_is_quoted(capsys):
+    line = printed(capsys, lambda: 1, average, (ROWS, WEIGHTS))
+    assert line.startswith("✗ your function stops in case 1 of 1: TypeError:")
+
+
+@pytest.mark.parametrize(
+    ("result", "words"),
+    [
+        (np.ones(3), "shape (3,), needed (2,)"),
+        (np.ones((1, 2)), "shape (1, 2), needed (2,)"),
+        (3.0, "shape (), needed (2,)"),
+        (np.array([3.0, np.nan]), "got nan at 1, needed 3.75"),
+        (np.array([3.0, np.inf]), "got inf at 1, needed 3.75"),
+        (np.array([3.0, 3.75001]), "got 3.75001 at 1, needed 3.75"),
+        ("3, 3.75", "shape (), needed (2,)"),
+        ({"a": 1}, "shape (), needed (2,)"),
+        ([[1], [2, 3]], "got list, needed an array"),
+        (
+            np.array([None, 3.75]),
+            "got array([None, 3.75], dtype=object), needed array([3.  , 3.75])",
+        ),
+    ],
+    ids=str,
+)
+def test_other_shapes_and_numbers_differ(capsys, result, words):
+    line = printed(capsys, lambda rows, weights: result, average, (ROWS, WEIGHTS))
+    assert line == f"✗ your function differs in case 1 of 1: {words}"
+
+
+@pytest.mark.parametrize(
+    ("mine", "reference", "mistakes"),
+    [
+        (average, lambda rows, weights: 1 / 0, None),
+        (np.mean, average, {"a broken mistake": lambda rows, weights: 1 / 0}),
+        (lambda rows, weights: Stubborn(), average, None),
+        (3, average, None),
+    ],
+    ids=["reference", "mistake", "result", "no function"],
+)
+def test_agree_never_raises(capsys, mine, reference, mistakes):
+    line = printed(capsys, mine, reference, (ROWS, WEIGHTS), mistakes=mistakes)
+    assert line.startswith("✗ ")
+
+
+class Stubborn:
+    def __array__(self, *args, **kwargs):
+        raise RuntimeError("I am no array")
+
+
+def test_an_interrupt_still_stops_the_cell():
+    def my_average(rows, weights):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        agree(my_average, average, (ROWS, WEIGHTS))
+
+
+def test_a_function_that_writes_into_its_arguments_spoils_nothing(capsys):
+    def my_total(layers, weights):
+        layers[0] *= 2
+        layers.append("rubbish")
+        weights[:] = 0
+        return 8.0
+
+    layers, weights = [np.array([1.0, 3.0])], WEIGHTS.copy()
+    line = printed(
+        capsys, my_total, lambda a, w: 2 * a[0].sum(), (layers, weights), (layers, weights)
+    )
+    assert line.startswith("✓")
+    np.testing.assert_array_equal(layers, [[1.0, 3.0]])
+    np.testing.assert_array_equal(weights, WEIGHTS)
+
+
+def test_both_functions_draw_the_same_random_numbers(capsys):
+    rng = np.random.default_rng(1)
+    line = printed(capsys, lambda r: r.normal(size=3), lambda r: r.normal(size=3), (rng,), (rng,))
+    assert line.startswith("✓")
+
+
+def test_names_are_found_through_partial(capsys):
+    line = printed(capsys, partial(average, weights=WEIGHTS), average_of_rows, (ROWS,))
+    assert line == "✓ average agrees with average_of_rows on 1 case"
+
+
+def average_of_rows(rows):
+    return average(rows, WEIGHTS)
+
+
+# --- difference ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("got", "expected"),
+    [
+        (1, 1.0),
+        (3.0, 3),
+        (np.float32(0.1), 0.1),
+        ([1, 2.5], np.array([1, 2.5])),
+        (np.array([1, 2]), [1, 2]),
+        ((np.ones(2), [3]), [np.ones(2), (3,)]),
+        (b"abc", b"abc"),
+        ("abc", "abc"),
+        (2**70, 2**70),
+        (True, True),
+        (np.array([], float), np.array([], float)),
+        (1 + 1e-7, 1.0),
+        (1j, 1j + 1e-9),
+        ({"a": 1}, {"a": 1}),
+    ],
+    ids=str,
+)
+def test_equal_results_do_not_differ(got, expected):
+    assert difference(got, expected) is None
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "words"),
+    [
+        (4_000_000_001, 4_000_000_000, "got 4000000001, needed 4000000000"),
+        (np.uint64(2**63), np.uint64(2**63 + 1), "got 9223372036854775808, needed"),
+        (2**70, 2**70 + 1, "got "),
+        (True, False, "got True, needed False"),
+        (1.0001, 1.0, "got 1.0001, needed 1"),
+        ([1, 2], [1, 2, 3], "got [1, 2], needed 3 items"),
+        (np.array(1.0), [1.0], "needed 1 items"),
+        (7, [1.0], "got 7, needed 1 items"),
+        ([np.ones(2), np.zeros(2)], [np.ones(2), np.ones(2)], "got 0 at 0, needed 1"),
+        (np.eye(2), np.ones((2, 2)), "got 0 at (0, 1), needed 1"),
+        ("abc", "abd", "got 'abc', needed 'abd'"),
+        ("abc", b"abc", "got 'abc', needed b'abc'"),
+        (b"x" * 100, b"y", "..., needed b'y'"),
+        ({"a": 1}, {"a": 2}, "got "),
+    ],
+    ids=lambda value: None if isinstance(value, str) else "",
+)
+def test_different_results_are_described(got, expected, words):
+    assert words in difference(got, expected)
+
+
+# --- verdict ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "line"),
+    [
+        (None, "✓ all is well"),
+        ("the nonce was used twice", "✗ the nonce was used twice"),
+        (..., "· not attempted yet"),
+    ],
+    ids=["right", "wrong", "untouched"],
+)
+def test_a_verdict_is_one_line(capsys, outcome, line):
+    verdict(lambda: outcome, "all is well")
+    assert capsys.readouterr().out == line + "\n"
+
+
+def test_a_verdict_never_raises(capsys):
+    verdict(lambda: {}["missing"], "all is well")
+    assert capsys.readouterr().out == "✗ the check stops: KeyError: 'missing'\n"
