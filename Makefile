@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 # In a container the only user is often root, whom JupyterLab refuses unless asked.
 ALLOW_ROOT = $(if $(filter Windows_NT,$(OS)),,$(if $(filter 0,$(shell id -u)),--allow-root))
 
-.PHONY: lab test check notebooks bench lock help
+.PHONY: lab test check notebooks bench pictures lock help
 
 lab: .venv/.ready  ## open the course in JupyterLab
 	$(BIN)/jupyter-lab $(ALLOW_ROOT) --ServerApp.root_dir=notebooks \
@@ -26,6 +26,9 @@ notebooks: .venv/.ready  ## run every notebook and its exercises from a clean ke
 
 bench: .venv/.ready  ## measure speed against peers, as ratios
 	$(BIN)/python -m benchmarks
+
+pictures: .venv/.ready  ## take the README's picture anew from a real run
+	$(BIN)/python docs/pictures.py
 
 # The lock holds for Linux, macOS and Windows: the last lines ask whether wheels exist for each.
 # TenSEAL has wheels from macOS 14 on.
