@@ -361,8 +361,8 @@ class Channel:
                 tensors = decrypt(encrypted, self._keys.to_open, _bind(number, context))
             except AuthenticationError:
                 raise AuthenticationError(
-                    f"message {number} refused: not what {self.peer!r} sealed for "
-                    f"{self.me!r} in this session and context {dict(context or {})}"
+                    f"message {number} refused: {self.peer!r} did not seal this, "
+                    f"or not in context {dict(context or {})}"
                 ) from None
             self._num_opened += 1
         return tensors
