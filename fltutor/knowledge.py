@@ -36,11 +36,13 @@ class Knowledge:
         facts: One for each column: every client's row, and ``"sum"``, which adds up the
             rows that were sent in some form.
         matrix: True where the observer can compute the fact, shape (observers, facts).
+        foreign: True where that is the row of somebody else, the same shape.
     """
 
     observers: tuple[str, ...]
     facts: tuple[str, ...]
     matrix: np.ndarray
+    foreign: np.ndarray
 
     def knows(self, observer: str, fact: str) -> bool:
         """Look up one field of the table."""
@@ -78,14 +80,27 @@ def who_knows_what(
         observers = [SERVER, WIRE, *clients]
     sent = {atom for message in transcript for atom in _atoms(message.contents) if _is_row(atom)}
     targets = [{row: 1} for row in rows] + [dict.fromkeys(sorted(sent), 1)]
-    lines = []
-    for observer in observers:
-        parties = (observer,) if isinstance(observer, str) else tuple(observer)
+    lines, own = [], []
+    coalitions = [(name,) if isinstance(name, str) else tuple(name) for name in observers]
+    for parties in coalitions:
         atoms, combinations = _closure(_heard(transcript, parties), transcript.implied)
         known = _computable(targets, atoms, combinations)
         lines.append([*known[:-1], known[-1] and bool(sent)])
-    names = tuple(name if isinstance(name, str) else " + ".join(name) for name in observers)
-    return Knowledge(names, (*rows, "sum"), np.array(lines, bool).reshape(len(names), -1))
+        held = {fact for party in parties for fact in transcript.held.get(party, ())}
+        own.append([fact in held for fact in (*rows, "sum")])
+    matrix, foreign = np.array(lines), ~np.array(own)
+    foreign[:, -1] = False
+    names = tuple(_coalition(parties) for parties in coalitions)
+    return Knowledge(names, (*rows, "sum"), matrix, matrix & foreign)
+
+
+def _coalition(parties: tuple[str, ...]) -> str:
+    """Name several parties in short: ``"server + clients 0, 1"``."""
+    clients = [party.removeprefix("client ") for party in parties if party.startswith("client ")]
+    if len(clients) < 2:
+        return " + ".join(parties)
+    others = [party for party in parties if not party.startswith("client ")]
+    return " + ".join([*others, "clients " + ", ".join(clients)])
 
 
 def _is_row(fact: Fact) -> bool:

@@ -95,6 +95,14 @@ def test_a_field_is_looked_up_by_name(transcript):
     assert not knowledge.knows("client 1", "row 0")
 
 
+def test_rows_of_others_are_told_from_ones_own(transcript):
+    transcript.send("client 0", "client 1", "update", 8, contents=("row 0",))
+    observers = ["client 0", "client 1", ("client 0", "client 1"), ("server", "client 0")]
+    knowledge = who_knows_what(transcript, observers)
+    assert knowledge.foreign.astype(int).tolist() == [[0, 0, 0], [1, 0, 0], [0, 0, 0], [0, 0, 0]]
+    assert knowledge.observers[2:] == ("clients 0, 1", "server + client 0")
+
+
 # --- whole protocols -----------------------------------------------------------------------------
 
 
