@@ -196,7 +196,7 @@ class LabPage:
         """Take the whole notebook, a page of 1800 pixels after the other: NAME-1.png, ..."""
         SCREENSHOTS.mkdir(parents=True, exist_ok=True)
         for old in SCREENSHOTS.glob(f"{name}-*.png"):
-            old.unlink()
+            old.unlink(missing_ok=True)
         scroller = self.page.locator(".jp-WindowedPanel-outer").first
         usual = self.page.viewport_size
         chrome = usual["height"] - scroller.evaluate("e => e.clientHeight")

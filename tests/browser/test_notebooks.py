@@ -14,4 +14,4 @@ def test_notebook_runs_in_a_browser_and_its_explorers_show(lab, notebook):
     for view in lab.explorers():
         assert view.readout
         assert view.picture().startswith(b"\x89PNG")
-    lab.screenshot(notebook.removesuffix(".ipynb"))
+    lab.screenshot("run-" + notebook.removesuffix(".ipynb"))
