@@ -15,7 +15,7 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 FOLDER = PROJECT / ".venv-bench"
 PYTHON = FOLDER / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-PACKAGES = ["flwr==1.41.0"]
+PACKAGES = ["flwr==1.41.0", "phe==1.5.0", "gmpy2==2.3.2"]
 
 
 class PeerMissingError(RuntimeError):
