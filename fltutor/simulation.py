@@ -159,6 +159,7 @@ def federated_rounds(
     *,
     learning_rate: float,
     seed: int = 0,
+    start: np.ndarray | None = None,
     client_fraction: float = 1.0,
     poisson_sampling: bool = False,
     batch_size: int = 10,
@@ -173,11 +174,12 @@ def federated_rounds(
     :func:`run_federated` is the usual way in.
 
     Args:
-        model: Gives the architecture and, by its weights, the starting point.
+        model: Gives the architecture and, unless ``start`` does, the starting point.
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client, from :mod:`fltutor.data`.
         learning_rate: Step size of the clients' SGD.
         seed: Seed of sampling and shuffling; equal seeds give equal runs on one machine.
+        start: Weights to start from, shape (d,); None takes the model's own.
         client_fraction: Share of the clients in a round, 0 to 1. At least one takes part
             under fixed-size sampling.
         poisson_sampling: Each client takes part by its own coin toss with probability
@@ -197,7 +199,7 @@ def federated_rounds(
         raise InvalidParameterError(f"client_fraction must be in (0, 1], got {client_fraction}")
     server_optimizer = server_optimizer or sgd(1.0)
     rng = np.random.default_rng(seed)
-    params = get_params(model)
+    params = get_params(model) if start is None else np.array(start, dtype=np.float32)
     state = ServerState(params, server_optimizer.init(params))
     yield Round(0, params, *evaluate(model, params, data.x_test, data.y_test))
     while True:

@@ -24,7 +24,7 @@ from fltutor.explorers.model_aggregation import (
 from fltutor.models import get_params, mlp, set_params
 from fltutor.plots.model_aggregation import draw_between, draw_local_work, draw_race
 from fltutor.plots.style import new_figure
-from fltutor.simulation import History, Round, federated_rounds, run_federated
+from fltutor.simulation import History, Round, run_federated
 
 DIGITS = load_digits()
 MODEL = mlp(seed=0)
@@ -337,7 +337,12 @@ def test_check_of_the_megabytes_names_the_mistake(capsys, mine, answer):
     assert said(capsys, check_megabytes, mine).startswith(answer)
 
 
-def test_federated_rounds_start_from_the_weights_of_the_model():
+def test_federated_rounds_start_from_the_model_or_from_given_weights():
     set_params(MODEL, START)
-    first = next(federated_rounds(MODEL, DIGITS, PARTS, learning_rate=0.1))
+    [first] = run_federated(MODEL, DIGITS, PARTS, rounds=0, learning_rate=0.1).rounds
     np.testing.assert_array_equal(first.params, START)
+    [other] = run_federated(
+        MODEL, DIGITS, PARTS, rounds=0, learning_rate=0.1, start=2 * START
+    ).rounds
+    np.testing.assert_array_equal(other.params, 2 * START)
+    np.testing.assert_array_equal(get_params(MODEL), START)

@@ -11,7 +11,6 @@ import numpy as np
 
 from fltutor.data import Dataset
 from fltutor.errors import InvalidUpdateError
-from fltutor.models import set_params
 from fltutor.plots.model_aggregation import draw_local_work
 from fltutor.progress import progress_bar
 from fltutor.simulation import History, Round, federated_rounds, run_federated
@@ -73,7 +72,6 @@ def local_work(
         rounds: How many rounds.
         seed: Seed of sampling and shuffling.
     """
-    set_params(model, fedsgd.rounds[0].params)
     cohort = max(1, round(fraction * len(parts)))
     largest = max(len(part) for part in parts)
     batches = f"batches of {batch_size}" if batch_size < largest else "full batches"
@@ -87,6 +85,7 @@ def local_work(
         parts,
         learning_rate=learning_rate,
         seed=seed,
+        start=fedsgd.rounds[0].params,
         client_fraction=fraction,
         batch_size=batch_size,
         local_epochs=local_epochs,
@@ -129,7 +128,7 @@ def local_work_explorer(
     Every batch size is compiled here, so that no slider waits for the compiler.
 
     Args:
-        model: The starting point of every run.
+        model: Gives the architecture and, by its weights now, the start of every run.
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client.
         rounds: How many rounds every run has.

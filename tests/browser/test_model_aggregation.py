@@ -27,10 +27,9 @@ def move(view, name, key):
     return view.readout
 
 
-def test_local_epochs_save_rounds_and_few_clients_save_megabytes(view, lab):
+def test_local_epochs_save_rounds_and_few_clients_save_megabytes(view):
     assert "1 local epoch, batches of 10, rate 0.1, 10 of 10 clients" in view.readout
     by_default = rounds_and_megabytes(view.readout)
-    lab.screenshot("04_model_aggregation")
 
     many_epochs = rounds_and_megabytes(move(view, "local_epochs", "End"))
     assert view.slider("local_epochs").value == "20"
