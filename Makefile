@@ -47,5 +47,5 @@ lock: .venv/.ready  ## pin the newest versions that pyproject.toml allows
 help:  ## show this list
 	@$(PYTHON) -c "import re; print('\n'.join('make %-10s %s' % m for m in re.findall(r'(?m)^(\w+):.*  ## (.*)', open('Makefile').read())))"
 
-.venv/.ready: requirements.lock pyproject.toml tools/environment.py tools/overrides.json
-	$(PYTHON) tools/environment.py
+.venv/.ready: requirements.lock pyproject.toml .ci/environment.py .ci/overrides.json
+	$(PYTHON) .ci/environment.py

@@ -76,7 +76,7 @@ class LabServer:
     def _command(self, folder: Path) -> list[str]:
         settings = folder / "settings"
         settings.mkdir()
-        overrides = json.loads((PROJECT / "tools" / "overrides.json").read_text())
+        overrides = json.loads((PROJECT / ".ci" / "overrides.json").read_text())
         (settings / "overrides.json").write_text(json.dumps(overrides | RENDER_ALL_CELLS))
         return [
             *(sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root"),

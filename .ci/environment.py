@@ -93,7 +93,7 @@ def quiet_lab():
     """Switch off JupyterLab's question about news and its look-up of new releases."""
     settings = VENV / "share" / "jupyter" / "lab" / "settings"
     settings.mkdir(parents=True, exist_ok=True)
-    shutil.copy(str(PROJECT / "tools" / "overrides.json"), str(settings))
+    shutil.copy(str(PROJECT / ".ci" / "overrides.json"), str(settings))
 
 
 def run(*arguments):
