@@ -111,7 +111,7 @@ def test_nothing_unsafe_is_used(module):
 def test_no_file_names_a_folder_of_somebodys_machine():
     home = re.compile(r"(?:^|[^\w.])/(?:home|root|Users|work)/\w")
     kept = {".cfg", ".ipynb", ".json", ".lock", ".md", ".py", ".toml", ".yml", ""}
-    folders = ("benchmarks", "docs", "fltutor", "notebooks", "tests", "tools", ".ci")
+    folders = ("benchmarks", "docs", "fltutor", "notebooks", "tests", ".ci")
     files = [path for path in PROJECT.iterdir() if path.is_file()]
     files += [path for folder in folders for path in (PROJECT / folder).rglob("*")]
     found = [

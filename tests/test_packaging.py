@@ -96,7 +96,7 @@ def test_the_supported_pythons_are_the_same_everywhere():
     classified = re.findall(r"Python :: (3\.\d+)", str(PYPROJECT["project"]["classifiers"]))
     needed = SpecifierSet(PYPROJECT["project"]["requires-python"])
     assert classified == [f"3.{n}" for n in range(30) if needed.contains(f"3.{n}")]
-    bootstrap = (PROJECT / "tools" / "environment.py").read_text(encoding="utf-8")
+    bootstrap = (PROJECT / ".ci" / "environment.py").read_text(encoding="utf-8")
     supported = str(tuple(tuple(map(int, version.split("."))) for version in classified))
     assert f"SUPPORTED = {supported}" in bootstrap
     selfcheck = (PROJECT / "fltutor" / "__main__.py").read_text(encoding="utf-8")

@@ -9,10 +9,10 @@ from fltutor.explorers.start_here import CLIENTS, DELTA, private_training
 from fltutor.privacy.accounting import budget_curve
 
 
-def enough_clients(
+def check_enough_clients(
     num_clients: int, *, noise: float = 4.0, rounds: int = 20, accuracy: float = 0.85
 ) -> None:
-    """Exercise 00.1: is this the smallest federation that learns under this noise?
+    """Exercise 0.1: is this the smallest federation that learns under this noise?
 
     Trains for real, with three seeds, the federation named and the next smaller one.
     """
@@ -38,8 +38,8 @@ def enough_clients(
     verdict(attempt, f"{num_clients} clients are enough, and the next smaller number is not")
 
 
-def affordable_rounds(rounds: int, *, noise: float = 4.0, budget: float = 3.0) -> None:
-    """Exercise 00.2: is this the largest number of rounds within the budget?"""
+def check_affordable_rounds(rounds: int, *, noise: float = 4.0, budget: float = 3.0) -> None:
+    """Exercise 0.2: is this the largest number of rounds within the budget?"""
     curve = budget_curve(noise, 200, delta=DELTA)
     most = int(np.flatnonzero(curve <= budget)[-1])
 

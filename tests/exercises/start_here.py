@@ -5,22 +5,22 @@ from tests.exercises import Exercise
 EXERCISES = [
     Exercise(
         cell="exercise-1-code",
-        solution="start_here.enough_clients(50)",
+        solution="check_enough_clients(50)",
         says="✓ 50 clients are enough",
         mistakes=(
-            ("start_here.enough_clients(20)", "too few people share the noise"),
-            ("start_here.enough_clients(100)", "enough, but not the smallest: 50 clients"),
-            ("start_here.enough_clients(7)", "choose one of 5, 10, 20"),
+            ("check_enough_clients(20)", "too few people share the noise"),
+            ("check_enough_clients(100)", "enough, but not the smallest: 50 clients"),
+            ("check_enough_clients(7)", "choose one of 5, 10, 20"),
         ),
     ),
     Exercise(
         cell="exercise-2-code",
-        solution="start_here.affordable_rounds(12)",
+        solution="check_affordable_rounds(12)",
         says="✓ 12 rounds cost epsilon 2.97",
         mistakes=(
-            ("start_here.affordable_rounds(4)", "you added up the epsilons of single rounds"),
-            ("start_here.affordable_rounds(13)", "13 rounds cost epsilon 3.12, over 3"),
-            ("start_here.affordable_rounds(10)", "there is room for more"),
+            ("check_affordable_rounds(4)", "you added up the epsilons of single rounds"),
+            ("check_affordable_rounds(13)", "13 rounds cost epsilon 3.12, over 3"),
+            ("check_affordable_rounds(10)", "there is room for more"),
         ),
     ),
 ]
