@@ -56,9 +56,8 @@ class TooFewClients(ProtocolAbort):
     def __str__(self):
         survivors = ", ".join(map(str, self.survivors)) or "none"
         return (
-            f"stopped in phase {self.phase.name}: {len(self.survivors)} clients are left"
-            f"{self._whose} ({survivors}), needed the threshold of {self.threshold}. "
-            "Start anew, with fresh keys"
+            f"stopped in phase {self.phase.name}: {len(self.survivors)} of the {self.threshold} "
+            f"clients it takes are left{self._whose} ({survivors}). Start anew, with fresh keys"
         )
 
 

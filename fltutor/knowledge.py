@@ -95,12 +95,14 @@ def who_knows_what(
 
 
 def _coalition(parties: tuple[str, ...]) -> str:
-    """Name several parties in short: ``"server + clients 0, 1"``."""
-    clients = [party.removeprefix("client ") for party in parties if party.startswith("client ")]
+    """Name several parties in short: ``"server + clients 0-3"``."""
+    clients = [int(party.split()[1]) for party in parties if party.startswith("client ")]
     if len(clients) < 2:
         return " + ".join(parties)
     others = [party for party in parties if not party.startswith("client ")]
-    return " + ".join([*others, "clients " + ", ".join(clients)])
+    in_a_row = len(clients) > 2 and clients == list(range(clients[0], clients[-1] + 1))
+    listed = f"{clients[0]}-{clients[-1]}" if in_a_row else ", ".join(map(str, clients))
+    return " + ".join([*others, f"clients {listed}"])
 
 
 def _is_row(fact: Fact) -> bool:

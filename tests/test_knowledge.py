@@ -103,6 +103,17 @@ def test_rows_of_others_are_told_from_ones_own(transcript):
     assert knowledge.observers[2:] == ("clients 0, 1", "server + client 0")
 
 
+def test_a_coalition_is_named_in_short(transcript):
+    names = [("server",), ("server", "client 1"), ("client 0", "client 2"),
+             ("server", "client 1", "client 2", "client 3")]  # fmt: skip
+    assert who_knows_what(transcript, names).observers == (
+        "server",
+        "server + client 1",
+        "clients 0, 2",
+        "server + clients 1-3",
+    )
+
+
 # --- whole protocols -----------------------------------------------------------------------------
 
 

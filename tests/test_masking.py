@@ -281,7 +281,7 @@ def test_fewer_than_the_threshold_abort_with_phase_survivors_and_threshold(
         secagg_sum(np.ones((5, 2)), dropped, threshold=4, active_server=True)
     error = abort.value
     assert (error.phase, error.survivors, error.threshold) == (phase, survivors, 4)
-    for part in (phase.name, f"{len(survivors)} clients are left", "threshold of 4", "fresh keys"):
+    for part in (phase.name, f"{len(survivors)} of the 4 clients it takes are left", "fresh keys"):
         assert part in str(error)
     assert isinstance(error, ProtocolAbort)
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
@@ -401,7 +401,7 @@ def only(key_list, numbers):
 def key_list_lies(run):
     listed, mine = run.key_list, run.key_list.adverts[0]
     other = listed.adverts[3]
-    yield "fewer than the threshold", only(listed, (0, 1, 2)), "leaves 3 clients, fewer than"
+    yield "fewer than the threshold", only(listed, (0, 1, 2)), "it leaves 3 of the 4 clients"
     yield "without me", only(listed, (1, 2, 3, 4)), "does not hold my own keys"
     yield "my key replaced", change(listed, 0, mask_key=bytes(range(32))), "my own keys as I sent"
     stranger = replace(other, client=17)
@@ -486,7 +486,7 @@ def test_a_client_without_identity_does_not_face_an_active_server():
 def delivery_lies(run):
     """What a server can do with the shares meant for client 0."""
     pairs, others = run.deliveries[0].pairs, run.deliveries[1].pairs
-    yield "too few", {1: pairs[1], 2: pairs[2]}, "leaves 3 clients, fewer than the threshold 4"
+    yield "too few", {1: pairs[1], 2: pairs[2]}, "it leaves 3 of the 4 clients it takes"
     yield "a stranger", pairs | {9: pairs[1]}, "no client 9 in this session"
     yield "myself", pairs | {0: pairs[1]}, "agreed on no key with client 0"
     yield "for somebody else", pairs | {2: others[2]}, "client 2 dealt: altered, of another"
@@ -544,7 +544,7 @@ def test_the_server_cannot_read_the_shares_it_carries():
 
 
 LISTS = [
-    ((0, 1, 2), "it leaves 3 clients, fewer than the threshold 4"),
+    ((0, 1, 2), "it leaves 3 of the 4 clients it takes"),
     ((1, 2, 3, 4), "I am not listed as a survivor, but my upload was sent"),
     ((0, 1, 2, 3, 9), "there is no client 9 in this session"),
     ((0, 1, 2, 3, 3), "client 3 is listed more than once"),
@@ -578,7 +578,7 @@ UNMASK_LIES = [
     ("a survivor twice", (0, 1, 2, 3, 3), (4,), "client 3 is listed more than once"),
     ("a dropped one twice", (0, 1, 2, 3), (4, 4), "client 4 is listed more than once"),
     ("nothing of a peer", (0, 1, 2, 3), (), "it says nothing of client 4, whose shares I hold"),
-    ("fewer than the threshold", (0, 1, 2), (3, 4), "leaves 3 clients, fewer than the threshold 4"),
+    ("fewer than the threshold", (0, 1, 2), (3, 4), "it leaves 3 of the 4 clients it takes"),
     ("nobody", (), (), "I am not listed as a survivor"),
 ]  # fmt: skip
 

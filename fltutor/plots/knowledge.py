@@ -66,7 +66,7 @@ def summary(table: Knowledge) -> str:
         >>> from fltutor.knowledge import who_knows_what
         >>> from fltutor.protocols import plain_sum
         >>> summary(who_knows_what(plain_sum(np.eye(2)).transcript, ["server", "client 0"]))
-        'rows of others known to server 2, client 0 0.'
+        'rows of others known: server: 2, client 0: 0.'
     """
     counts = zip(table.observers, table.foreign.sum(axis=1), strict=True)
-    return "rows of others known to " + ", ".join(f"{name} {count}" for name, count in counts) + "."
+    return "rows of others known: " + ", ".join(f"{name}: {count}" for name, count in counts) + "."

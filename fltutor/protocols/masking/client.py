@@ -307,8 +307,8 @@ class SecAggClient:
         what = "unmask request"
         both = set(request.survived) & set(request.dropped)
         if both:
-            why = "and both shares together would unmask its row"
-            self._refuse(what, f"client {min(both)} is listed as survived and dropped, {why}")
+            why = "both shares together unmask its row"
+            self._refuse(what, f"client {min(both)} is listed as survived and dropped; {why}")
         if self.number in request.dropped:
             self._refuse(what, "I am listed as dropped, but my upload was sent")
         self._require_clients(request.dropped, what)
@@ -379,7 +379,7 @@ class SecAggClient:
     def _require_enough(self, count: int, what: str) -> None:
         threshold = self.session.threshold
         if count < threshold:
-            self._refuse(what, f"it leaves {count} clients, fewer than the threshold {threshold}")
+            self._refuse(what, f"it leaves {count} of the {threshold} clients it takes")
 
     def _refuse(self, what: str, why: str) -> NoReturn:
         raise ProtocolAbort(f"client {self.number} refuses the {what}: {why}")

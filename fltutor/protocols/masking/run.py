@@ -103,8 +103,8 @@ def secagg_sum(
         (array([6., 8.]), (0, 2))
         >>> secagg_sum(rows, dropped={0: Phase.KEYS, 1: Phase.UNMASKING}, threshold=2)
         Traceback (most recent call last):
-        fltutor.errors.TooFewClients: stopped in phase UNMASKING: 1 clients are left (2), needed
-        the threshold of 2. Start anew, with fresh keys
+        fltutor.errors.TooFewClients: stopped in phase UNMASKING: 1 of the 2 clients it takes are
+        left (2). Start anew, with fresh keys
 
     Reference:
         Bonawitz et al., CCS 2017, Figure 4. https://eprint.iacr.org/2017/281
