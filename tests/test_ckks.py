@@ -8,10 +8,11 @@ decryptions leak.
 
 import copy
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
-import tenseal
 
 from fltutor.crypto import aead, ckks
 from fltutor.crypto.ckks import MAX_MODULUS_BITS, Context, EncryptedVector, Parameters
@@ -23,6 +24,7 @@ from fltutor.errors import (
     WireFormatError,
 )
 
+tenseal = ckks._tenseal()
 CONTEXT, OTHER = Context.generate(), Context.generate()
 DEEP = Context.generate(8192, (60, 40, 60), 40)
 VALUES = np.random.default_rng(9).normal(size=20)
@@ -321,3 +323,22 @@ def test_an_encrypted_vector_says_little_of_itself():
     shown = repr(CONTEXT.encrypt(VALUES))
     assert shown == "EncryptedVector(length=20, weight=1.0, depth=0)"
     assert isinstance(CONTEXT.encrypt(VALUES), EncryptedVector)
+
+
+@pytest.mark.parametrize("first", ["tensorflow", "fltutor.crypto.ckks as ckks; ckks._tenseal()"])
+def test_tensorflow_in_the_same_process_does_no_harm(first):
+    # both bring a copy of protobuf; mixed up, the process ends in a segmentation fault
+    code = f"""
+import {first}
+import numpy as np, tensorflow as tf
+from fltutor.crypto.ckks import Context
+context = Context.generate()
+total = context.public().read(context.encrypt(np.arange(3.0)).to_bytes())
+assert np.abs(context.decrypt(total + total) - [0, 2, 4]).max() < 1e-6
+feature = tf.train.Feature(int64_list=tf.train.Int64List(value=[3, 8]))
+example = tf.train.Example(features=tf.train.Features(feature={{"x": feature}}))
+wanted = {{"x": tf.io.FixedLenFeature([2], tf.int64)}}
+print(tf.io.parse_example([example.SerializeToString()], wanted)["x"].numpy().tolist())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "[[3, 8]]\n"), done.stderr[-500:]

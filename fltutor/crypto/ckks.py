@@ -28,8 +28,11 @@ from __future__ import annotations
 import math
 import os
 import struct
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from types import ModuleType
 from typing import Any, NoReturn
 
 import numpy as np
@@ -186,8 +189,7 @@ class Context:
         Raises:
             InvalidParameterError: If the parameters are unsafe or leave no room.
         """
-        import tenseal
-
+        tenseal = _tenseal()
         parameters = Parameters(poly_degree, tuple(modulus_bits), scale_bits, max_additions)
         try:
             seal_context = tenseal.context(
@@ -236,8 +238,6 @@ class Context:
         Raises:
             WireFormatError: If the bytes are no context, or claim unsafe parameters.
         """
-        import tenseal
-
         data = bytes(data)
         if len(data) < _CONTEXT_HEAD.size or not data.startswith(_CONTEXT_MAGIC):
             raise WireFormatError("not a CKKS context, version 1, or truncated")
@@ -245,7 +245,7 @@ class Context:
         primes, rest = data[_CONTEXT_HEAD.size :][:count], data[_CONTEXT_HEAD.size + count :]
         try:
             parameters = Parameters(poly_degree, tuple(primes), scale_bits, max_additions)
-            seal_context = tenseal.context_from(rest)
+            seal_context = _tenseal().context_from(rest)
         except (ValueError, RuntimeError) as error:
             raise WireFormatError(f"not a CKKS context: {error}") from None
         return cls(parameters, key_id, seal_context)
@@ -267,8 +267,6 @@ class Context:
             >>> context.decrypt(one + other).round(6)
             array([2.5, 2. ])
         """
-        import tenseal
-
         self._require_secret_key("encrypt")
         values, parameters = _checked(values), self.parameters
         largest = np.abs(values).max()
@@ -281,7 +279,7 @@ class Context:
             values[first : first + parameters.num_slots]
             for first in range(0, len(values), parameters.num_slots)
         )
-        sealed = tuple(tenseal.ckks_vector(self._seal, block) for block in blocks)
+        sealed = tuple(_tenseal().ckks_vector(self._seal, block) for block in blocks)
         return EncryptedVector(self, sealed, len(values))
 
     def decrypt(self, encrypted: EncryptedVector) -> np.ndarray:
@@ -416,6 +414,26 @@ class EncryptedVector:
         return weight
 
 
+@cache
+def _tenseal() -> ModuleType:
+    """Import TenSEAL with its own copy of protobuf.
+
+    TensorFlow loads another copy for the whole process. Where the two would be mixed up, on
+    Linux, the first message that TenSEAL writes ends the process.
+    """
+    if not hasattr(os, "RTLD_DEEPBIND"):
+        import tenseal
+
+        return tenseal
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
+    try:
+        import tenseal
+    finally:
+        sys.setdlopenflags(flags)
+    return tenseal
+
+
 def _checked(values: Any) -> np.ndarray:
     values = np.asarray(values)
     if values.ndim != 1 or not len(values):
@@ -436,8 +454,6 @@ def _require_same_key(one: Context, other: Context) -> None:
 
 
 def _read(data: bytes, context: Context) -> EncryptedVector:
-    import tenseal
-
     if len(data) < _VECTOR_HEAD.size or not data.startswith(_VECTOR_MAGIC):
         raise WireFormatError("not a CKKS vector, version 1, or truncated")
     _, key_id, length, weight, depth, count = _VECTOR_HEAD.unpack_from(data)
@@ -450,7 +466,7 @@ def _read(data: bytes, context: Context) -> EncryptedVector:
         raise WireFormatError(f"weight {weight:g} or depth {depth} is beyond the parameters")
     try:
         blocks = tuple(
-            tenseal.ckks_vector_from(context._seal, part) for part in _parts(data, count)
+            _tenseal().ckks_vector_from(context._seal, part) for part in _parts(data, count)
         )
     except (ValueError, RuntimeError) as error:
         raise WireFormatError(f"not a CKKS vector: {error}") from None

@@ -258,7 +258,7 @@ class PrivateKey:
     def decrypt_vector(self, encrypted: EncryptedVector) -> np.ndarray:
         """Recover the numbers, float64, shape (d,): each a whole multiple of the resolution."""
         numbers = [self.decrypt(ciphertext) for ciphertext in encrypted.ciphertexts]
-        slots = _unpack(numbers, encrypted.num_slots, encrypted.grid)
+        slots = unpack(numbers, encrypted.num_slots, encrypted.grid)
         return encrypted.grid.decode(slots[: encrypted.length])
 
     def __repr__(self) -> str:
@@ -383,7 +383,7 @@ def encrypt_vector(
             f"{num_clipped} values are beyond the grid, which ends at {grid.largest:g}"
         )
     num_slots = slots_per_ciphertext(key, grid) if packed else 1
-    numbers = _pack(elements, num_slots)
+    numbers = pack(elements, num_slots)
     return EncryptedVector(
         tuple(key.encrypt(number) for number in numbers), len(values), num_slots, grid
     )
@@ -399,8 +399,17 @@ def slots_per_ciphertext(key: PublicKey | PrivateKey, grid: FixedPoint = PACKED_
     return (getattr(key, "public_key", key).bits - 2) // grid.ring_bits
 
 
-def _pack(elements: np.ndarray, num_slots: int) -> list[int]:
-    """Write each signed slot value s_i as s_i * 2^(32 i), and add: negative ones borrow."""
+def pack(elements: np.ndarray, num_slots: int) -> list[int]:
+    """Write ring elements as one number for each ``num_slots``: the sum of s_i * 2^(32 i).
+
+    The s_i are signed: a negative one borrows from its neighbour, and pays back in sums.
+
+    Example:
+        >>> pack(np.array([3, 8, -1, 1]).astype(np.int32).view(np.uint32), num_slots=2)
+        [34359738371, 4294967295]
+        >>> 8 * 2**32 + 3, 1 * 2**32 - 1
+        (34359738371, 4294967295)
+    """
     width, half = elements.dtype.itemsize, 1 << 8 * elements.dtype.itemsize - 1
     lifted = elements + elements.dtype.type(half)  # from 0 on, as unsigned bytes must be
     lifted = lifted.astype(elements.dtype.newbyteorder("<")).tobytes()
@@ -411,8 +420,8 @@ def _pack(elements: np.ndarray, num_slots: int) -> list[int]:
     ]
 
 
-def _unpack(numbers: list[int], num_slots: int, grid: FixedPoint) -> np.ndarray:
-    """Undo :func:`_pack`; the last number may have fewer slots, whose places are then zero."""
+def unpack(numbers: list[int], num_slots: int, grid: FixedPoint) -> np.ndarray:
+    """Undo :func:`pack`; the last number may have fewer slots, whose places are then zero."""
     num_bytes, lift = num_slots * grid.ring_bits // 8, _lift(num_slots, grid.ring_bits)
     try:
         lifted = b"".join((number + lift).to_bytes(num_bytes, "little") for number in numbers)
