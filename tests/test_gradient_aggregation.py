@@ -165,8 +165,9 @@ def test_other_drawings_show_what_they_are_given():
     )
     figure.clear()
     one, other = np.array([2.0, 1.0, 0.5]), np.array([2.0, 1.0, 0.75])
-    assert "0.2 nats" in draw_losses(figure, {"one": one, "other": other})
+    assert "0.25 nats" in draw_losses(figure, {"one": one, "other": other})
     curves, gaps = figure.axes
+    assert curves.get_title(loc="left") == "Two splits, two curves"
     np.testing.assert_array_equal(gaps.lines[0].get_ydata(), [np.nan, np.nan, 0.25])
     assert [line.get_label() for line in curves.lines] == ["one", "other"]
     figure.clear()

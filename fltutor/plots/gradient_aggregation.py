@@ -59,12 +59,13 @@ def draw_losses(figure: Figure, losses: Mapping[str, np.ndarray]) -> str:
     curves.plot(rounds, wide, color=SKY, lw=7, alpha=0.6, label=first)
     curves.plot(rounds, thin, color=BLACK, lw=1.5, ls="--", label=second)
     gap = np.abs(np.subtract(wide, thin))
-    largest = f"{gap.max():.1g}"
-    tidy(curves, title="Two splits, one curve", xlabel="round", ylabel="test loss (nats)")
+    largest = f"{gap.max():.2g}"
+    found = "one curve" if gap.max() < ROUNDING else "two curves"
+    tidy(curves, title=f"Two splits, {found}", xlabel="round", ylabel="test loss (nats)")
     curves.set_ylim(bottom=0)
     curves.legend(frameon=False)
     draw_gap(gaps, rounds, gap, ylabel="gap between the curves (nats)")
-    gaps.set_title(f"Never further apart than {largest}", fontsize=11, loc="left")
+    gaps.set_title(f"Gap up to {largest}", fontsize=11, loc="left")
     return f"Largest gap between {first} and {second} in {rounds[-1]} rounds: {largest} nats."
 
 
