@@ -1,0 +1,222 @@
+"""Drawings of notebook 07: images, what an attack makes of them, and how close it comes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from fltutor.plots.style import BLACK, BLUE, GREY, LINES, RED, SEQUENCE, tidy
+
+if TYPE_CHECKING:
+    from fltutor.attacks import Recovery
+    from fltutor.explorers.what_updates_leak import Leak
+
+SHOWN = 8
+"""Images that fit beside each other."""
+
+
+def draw_units(figure: Figure, kernel_gradient: np.ndarray, *, columns: int = 16) -> str:
+    """Draw the weight gradients of each unit as a picture; zero is mid-grey, more is darker.
+
+    Args:
+        figure: Where.
+        kernel_gradient: Shape (num_features, units), as Keras lays out a dense kernel.
+        columns: Units in one line.
+    """
+    rows = kernel_gradient.T
+    titles = [f"{unit}" for unit in range(len(rows))]
+    _draw_pictures(figure.subplots(), rows, titles, columns=columns, largest=np.abs(rows).max())
+    silent = int((~rows.any(axis=1)).sum())
+    return (
+        f"Weight gradients of {len(rows)} units, up to {np.abs(rows).max():.2g} in size; "
+        f"{silent} units are silent."
+    )
+
+
+def draw_recovery(figure: Figure, originals: np.ndarray, recovery: Recovery) -> str:
+    """Draw the first images above the best guess for each; a thick frame means exact.
+
+    Args:
+        figure: Where.
+        originals: Shape (n, num_features), pixels 0..1.
+        recovery: What came back.
+    """
+    _draw_recovery(figure.subplots(), originals, recovery)
+    return summary(recovery)
+
+
+def _draw_recovery(ax: Axes, originals: np.ndarray, recovery: Recovery) -> None:
+    shown = min(len(originals), SHOWN)
+    columns = max(shown, 4)
+    blank = [np.full(originals.shape[1], np.nan)] * (columns - shown)
+    titles = [f"image {number}" for number in range(1, shown + 1)] + [""] * len(blank)
+    titles += [
+        f"{closeness:.0f} dB" + (" ✓" if exact else "")
+        for closeness, exact in zip(recovery.psnr[:shown], recovery.exact, strict=False)
+    ]
+    framed = [columns + place for place in np.flatnonzero(recovery.exact[:shown])]
+    pictures = [*originals[:shown], *blank, *recovery.images[:shown]]
+    _draw_pictures(ax, pictures, titles, columns=columns, framed=framed)
+    some = shown < len(originals)
+    which = f"{shown} of {len(originals)} images" if some else "The client's images"
+    ax.set_title(f"{which}, and below each the best guess", fontsize=11, loc="left")
+
+
+def _draw_pictures(
+    ax: Axes,
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    *,
+    columns: int,
+    largest: float | None = None,
+    framed: Sequence[int] = (),
+) -> None:
+    """Draw square pictures in lines on one axes, which is many times faster than an axes each.
+
+    Pixels run from 0 (white) to 1 (black), or from minus to plus ``largest``.
+    """
+    side = int(np.sqrt(len(pictures[0])))
+    width, height = side + 2, side + 4  # room for gaps, and for a title above
+    lines = -(-len(pictures) // columns)
+    sheet = np.full((lines * height, columns * width), np.nan)
+    for place, (picture, title) in enumerate(zip(pictures, titles, strict=True)):
+        line, column = divmod(place, columns)
+        top, left = line * height + 3, column * width + 1
+        sheet[top : top + side, left : left + side] = np.reshape(picture, (side, side))
+        middle = left + side / 2 - 0.5
+        ax.text(middle, top - 1, title, ha="center", va="bottom", fontsize=9)
+        if title:
+            edge, thickness = (RED, 2.5) if place in framed else (GREY, 0.6)
+            corner = (left - 0.5, top - 0.5)
+            ax.add_patch(Rectangle(corner, side, side, fill=False, ec=edge, lw=thickness))
+    ends = (0, 1) if largest is None else (-largest, largest)
+    ax.imshow(sheet, cmap="Greys", vmin=ends[0], vmax=ends[1], interpolation="nearest")
+    ax.set_axis_off()
+
+
+def summary(recovery: Recovery) -> str:
+    """Say how many images came back exactly, and how close the middle one is.
+
+    Example:
+        >>> from fltutor.attacks import score
+        >>> summary(score(np.array([[0.0, 1.0]]), np.array([[0.0, 1.0], [1.0, 0.9]])))
+        'Exact recoveries: 1 of 2. Median PSNR 76 dB.'
+    """
+    return (
+        f"Exact recoveries: {int(recovery.exact.sum())} of {len(recovery.exact)}. "
+        f"Median PSNR {np.median(recovery.psnr):.0f} dB."
+    )
+
+
+def draw_exact_shares(figure: Figure, shares: Mapping[str, Mapping[int, np.ndarray]]) -> str:
+    """Draw the share of exact recoveries by batch size; bars are two standard errors each way.
+
+    Args:
+        figure: Where.
+        shares: For each curve, one share per batch, 0 to 1, by batch size.
+    """
+    ax = figure.subplots()
+    sentences = []
+    colours = (RED, BLUE, BLACK)
+    for (name, by_size), colour, line in zip(shares.items(), colours, LINES, strict=False):
+        means = [values.mean() for values in by_size.values()]
+        errors = [2 * values.std() / np.sqrt(len(values)) for values in by_size.values()]
+        ax.errorbar(
+            list(by_size),
+            means,
+            errors,
+            color=colour,
+            ls=line,
+            marker="o",
+            ms=4,
+            capsize=3,
+            label=name,
+        )
+        numbers = ", ".join(f"{size}: {m:.2f}" for size, m in zip(by_size, means, strict=True))
+        sentences.append(f"{name}: {numbers}")
+    tidy(
+        ax,
+        title="The more images share an update, the fewer come back, and never none",
+        xlabel="images in the batch",
+        ylabel="share recovered exactly",
+    )
+    sizes = list(next(iter(shares.values())))
+    ax.set_xscale("log")
+    ax.set_xticks(sizes, sizes)
+    ax.minorticks_off()
+    ax.set_ylim(0, 1.05)
+    ax.legend(frameon=False)
+    return "Share recovered exactly by images in the batch. " + "; ".join(sentences) + "."
+
+
+def draw_noise(
+    figure: Figure, noises: Sequence[float], closeness: Mapping[str, np.ndarray], blind: float
+) -> str:
+    """Draw how close reconstructions are as noise grows: the mean, and each run as a dot.
+
+    Args:
+        figure: Where.
+        noises: Standard deviations, as shares of the update's length; none is zero.
+        closeness: PSNR in decibels, shape (len(noises), runs), by name.
+        blind: PSNR of a guess that needs no update.
+    """
+    ax = figure.subplots()
+    for (name, runs), colour, line in zip(closeness.items(), SEQUENCE, LINES, strict=False):
+        ax.plot(noises, runs.mean(axis=1), color=colour, ls=line, lw=2, label=name)
+        ax.plot(noises, runs, ".", color=colour, ms=3, alpha=0.4)
+    ax.axhline(blind, color=GREY, lw=1)
+    ax.text(noises[0], blind, "the mean digit: no update needed", va="bottom", fontsize=9)
+    tidy(
+        ax,
+        title="Little noise goes a long way",
+        xlabel="standard deviation of the noise / length of the update",
+        ylabel="PSNR (dB)",
+    )
+    ax.set_xscale("log")
+    ax.legend(frameon=False)
+    lost = (
+        f"{name}: below the mean digit from noise {noises[int(np.argmax(low))]:g}"
+        if (low := runs.mean(axis=1) < blind).any()
+        else f"{name}: above the mean digit throughout"
+        for name, runs in closeness.items()
+    )
+    return "; ".join(lost) + "."
+
+
+def draw_leak(figure: Figure, leak: Leak) -> str:
+    """Draw images and guesses on the left, the PSNR of every image of the batch on the right."""
+    pictures, dots = figure.subplots(1, 2, width_ratios=(2.6, 1))
+    _draw_recovery(pictures, leak.originals, leak.recovery)
+    draw_closeness(dots, leak.recovery, leak.blind.mean())
+    images = f"{len(leak.originals)} image{'s' if len(leak.originals) > 1 else ''}"
+    epochs = f"{leak.local_epochs} local epoch{'s' if leak.local_epochs > 1 else ''}"
+    return (
+        f"{images}, {epochs}, noise {leak.noise:g}. {summary(leak.recovery)} "
+        f"The mean digit, which needs no update: {leak.blind.mean():.0f} dB."
+    )
+
+
+def draw_closeness(ax: Axes, recovery: Recovery, blind: float) -> None:
+    """Draw the PSNR of each image from the best down; full dots are exact."""
+    order = np.argsort(-recovery.psnr, kind="stable")
+    places, exact = np.arange(1, len(order) + 1), recovery.exact[order]
+    closeness = recovery.psnr[order]
+    ax.axhline(blind, color=GREY, lw=1)
+    ax.plot(places[exact], closeness[exact], "o", color=RED, label="exact")
+    ax.plot(places[~exact], closeness[~exact], "o", mfc="none", color=BLUE, label="not exact")
+    tidy(
+        ax,
+        title=f"Exact: {int(exact.sum())} of {len(exact)}",
+        xlabel="image, best first",
+        ylabel="PSNR (dB)",
+    )
+    ax.set(ylim=(0, 160), xlim=(0.5, len(order) + 0.5))
+    ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
+    ax.text(len(order) + 0.4, blind - 2, "mean digit", ha="right", va="top", fontsize=9)
+    ax.legend(frameon=False, loc="upper right", fontsize=9)
