@@ -56,6 +56,13 @@ def test_the_values_are_the_polynomial_by_hand():
     assert [(share.number, share.threshold) for share in shares] == [(x, 3) for x in range(1, 5)]
 
 
+def test_a_long_polynomial_has_the_values_of_its_powers():
+    coefficients = [secrets.randbelow(PRIME) for _ in range(79)]
+    for share in split_with(SECRET, coefficients, bytes(32 * 300))[::37]:
+        powers = (c * pow(share.number, k, PRIME) for k, c in enumerate(coefficients, start=1))
+        assert share.value == (int.from_bytes(SECRET, "big") + sum(powers)) % PRIME
+
+
 @pytest.mark.parametrize(("threshold", "num_shares"), [(2, 2), (2, 4), (3, 5), (5, 5)])
 def test_any_threshold_of_shares_recover_the_secret(threshold, num_shares):
     shares = split(SECRET, threshold, num_shares)

@@ -32,6 +32,7 @@ SALT_BYTES = 32
 MAX_SHARES = 2**16 - 1
 
 _VALUE_BYTES = 66
+_LARGE = 2**1024
 _HEAD = struct.Struct("<HH")  # number, threshold
 SHARE_BYTES = _HEAD.size + _VALUE_BYTES + SALT_BYTES
 
@@ -148,7 +149,10 @@ def split_with(secret: bytes, coefficients: Sequence[int], salts: bytes) -> list
     for number in range(1, len(salts) // SALT_BYTES + 1):
         value = 0
         for coefficient in polynomial:  # Horner's rule
-            value = (value * number + coefficient) % PRIME
+            value = value * number + coefficient
+            if value > _LARGE:  # a remainder costs more than a product with a small number
+                value %= PRIME
+        value %= PRIME
         salt = salts[(number - 1) * SALT_BYTES : number * SALT_BYTES]
         shares.append(Share(number, len(polynomial), value, salt))
     return shares

@@ -127,7 +127,8 @@ def draw_sum_leak(figure: Figure, shares: Mapping[int, tuple[np.ndarray, np.ndar
 def draw_masked_round(figure: Figure, done: MaskedRound) -> str:
     """Draw what clients have, what the server sees of each, what the sum gives, and who knows."""
     figure.set_layout_engine("none")  # fixed places: faster, and nothing jumps under a slider
-    left, right = figure.add_axes((0.1, 0, 0.55, 0.93)), figure.add_axes((0.78, 0.1, 0.21, 0.76))
+    left, right = figure.add_axes((0.1, 0, 0.56, 0.93)), figure.add_axes((0.79, 0.1, 0.2, 0.76))
+    right.set_anchor("N")
     cohort, clients = done.cohort, range(len(done.cohort.images))
     seen = [_loudest_unit(done, client) for client in clients]
     nobody = dict.fromkeys(clients)
@@ -223,4 +224,5 @@ def _draw_sheet(
         middle = row * height + 2 + side / 2
         ax.text(-1, middle, label, ha="right", va="center", fontsize=9, color=BLACK)
     ax.imshow(sheet, cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+    ax.set_anchor("NW")
     ax.set_axis_off()
