@@ -312,8 +312,8 @@ def test_labels_refuse_numbers_that_do_not_fit():
         infer_label_counts(np.zeros(2410), SPEC, 1, probabilities=[0.5, 0.5])
 
 
-def smooth_cnn(seed, activation="tanh"):
-    """Two convolutions with a smooth activation: no dense layer sees a pixel."""
+def small_cnn(seed, activation="tanh"):
+    """Two convolutions, smooth by default: no dense layer sees a pixel."""
     keras.utils.set_random_seed(seed)
     layers = [keras.Input((64,)), keras.layers.Reshape((8, 8, 1))]
     layers += [
@@ -325,7 +325,7 @@ def smooth_cnn(seed, activation="tanh"):
 
 @pytest.fixture(scope="module")
 def convolutional():
-    return smooth_cnn(0)
+    return small_cnn(0)
 
 
 def sent(model, params, examples, *, local_steps=1, noise=0.0, seed=0):
@@ -339,7 +339,7 @@ def sent(model, params, examples, *, local_steps=1, noise=0.0, seed=0):
 
 @pytest.mark.parametrize("seed", range(4))
 def test_optimisation_finds_an_image_that_no_dense_layer_saw(convolutional, seed):
-    params, example = get_params(smooth_cnn(seed)), 11 + 100 * seed
+    params, example = get_params(small_cnn(seed)), 11 + 100 * seed
     gradient = sent(convolutional, params, [example])
     [label] = np.flatnonzero(infer_label_counts(gradient, params_spec(convolutional)))
     assert label == DIGITS.y[example]
@@ -355,11 +355,11 @@ def test_optimisation_finds_an_image_that_no_dense_layer_saw(convolutional, seed
     assert score(longer.images, DIGITS.x[[example]]).exact.all()
 
 
-def searched(model, num_images, **options):
+def searched(model, num_images, *, activation="tanh", **options):
     """PSNR of the worst image of a batch, for two draws of weights and digits."""
     worst = []
     for seed in range(2):
-        params = get_params(smooth_cnn(seed))
+        params = get_params(small_cnn(seed, activation))
         examples = [11 + 100 * seed + place for place in range(num_images)]
         gradient = sent(model, params, examples, seed=seed, **options)
         match = invert_by_optimisation(gradient, model, params, DIGITS.y[examples])
@@ -371,6 +371,10 @@ def test_optimisation_separates_a_few_images_and_blurs_many(convolutional):
     assert (searched(convolutional, 4) > 40).all()
     assert (searched(convolutional, 16) < 20).all()
     assert _compiled_search(convolutional).experimental_get_tracing_count() == 1
+
+
+def test_optimisation_gets_stuck_where_the_gradient_jumps():
+    assert (searched(small_cnn(0, "relu"), 1, activation="relu") < 30).all()
 
 
 def test_local_steps_and_noise_weaken_the_optimisation(convolutional):

@@ -138,11 +138,11 @@ def draw_exact_shares(figure: Figure, shares: Mapping[str, Mapping[int, np.ndarr
             capsize=3,
             label=name,
         )
-        numbers = ", ".join(f"{size}: {m:.2f}" for size, m in zip(by_size, means, strict=True))
-        sentences.append(f"{name}: {numbers}")
+        numbers = ", ".join(f"{mean:.2f}" for mean in means)
+        sentences.append(f"{numbers} ({name})")
     tidy(
         ax,
-        title="The more images share an update, the fewer come back, and never none",
+        title="Larger batches hide more images, but not everybody",
         xlabel="images in the batch",
         ylabel="share recovered exactly",
     )
@@ -152,7 +152,7 @@ def draw_exact_shares(figure: Figure, shares: Mapping[str, Mapping[int, np.ndarr
     ax.minorticks_off()
     ax.set_ylim(0, 1.05)
     ax.legend(frameon=False)
-    return "Share recovered exactly by images in the batch. " + "; ".join(sentences) + "."
+    return "\n".join([f"Share recovered exactly from batches of {sizes}:", *sentences])
 
 
 def draw_noise(
@@ -207,7 +207,7 @@ def draw_closeness(ax: Axes, recovery: Recovery, blind: float) -> None:
     order = np.argsort(-recovery.psnr, kind="stable")
     places, exact = np.arange(1, len(order) + 1), recovery.exact[order]
     closeness = recovery.psnr[order]
-    ax.axhline(blind, color=GREY, lw=1)
+    ax.axhline(blind, color=GREY, lw=1, label="mean digit")
     ax.plot(places[exact], closeness[exact], "o", color=RED, label="exact")
     ax.plot(places[~exact], closeness[~exact], "o", mfc="none", color=BLUE, label="not exact")
     tidy(
@@ -218,5 +218,4 @@ def draw_closeness(ax: Axes, recovery: Recovery, blind: float) -> None:
     )
     ax.set(ylim=(0, 160), xlim=(0.5, len(order) + 0.5))
     ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-    ax.text(len(order) + 0.4, blind - 2, "mean digit", ha="right", va="top", fontsize=9)
     ax.legend(frameon=False, loc="upper right", fontsize=9)
