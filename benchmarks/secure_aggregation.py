@@ -20,7 +20,7 @@ from fltutor.protocols.masking import neighbour_graph, secagg_sum
 
 Row = tuple[str, float, str]
 NUM_PARAMS = 200_000
-GRID = FixedPoint(fraction_bits=16, bits=24, ring_bits=32)
+GRID = FixedPoint(fraction_bits=12, bits=20, ring_bits=32)
 
 
 def times(turns: int, *calls: Callable[[], object]) -> list[float]:
@@ -82,7 +82,7 @@ def growth() -> list[Row]:
     rows = []
     for what, sizes, sum_of in (
         ("clients n, everybody with everybody", (25, 50, 100), _everybody),
-        ("clients n, neighbours (5 % corrupt, 5 % leave)", (50, 100, 200), _neighbours),
+        ("clients n, neighbours (5 % corrupt, 5 % leave)", (100, 300, 900), _neighbours),
         ("parameters d, 20 clients", (50_000, 200_000, 800_000), _long_rows),
     ):
         taken = times(2, *(sum_of(size) for size in sizes))
@@ -101,7 +101,7 @@ def _everybody(num_clients: int) -> Callable[[], object]:
 
 
 def _neighbours(num_clients: int) -> Callable[[], object]:
-    rows = np.zeros((num_clients, 10_000), np.float32)
+    rows = np.zeros((num_clients, 100), np.float32)
     graph = neighbour_graph(num_clients, corrupt=0.05, dropouts=0.05)
     return lambda: secagg_sum(rows, graph=graph, grid=GRID)
 

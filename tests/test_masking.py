@@ -78,7 +78,7 @@ class Round:
         for client in self.clients:
             if client.number not in without:
                 self.server.receive_keys(client.advertise_keys())
-        self.key_list = self.server.key_list()
+        self.key_list = next(iter(self.server.key_lists().values()))  # the same for all
         return self
 
     def shares(self, without=()):
@@ -900,7 +900,7 @@ def test_the_server_refuses_strangers_repeats_and_messages_out_of_turn():
         run.server.receive_keys(replace(advert, client=9))
     for client in run.clients[1:4]:
         run.server.receive_keys(client.advertise_keys())
-    run.key_list = run.server.key_list()
+    run.key_list = run.server.key_lists()[0]
     with pytest.raises(ProtocolAbort, match="client 4 for phase KEYS came in SHARES"):
         run.server.receive_keys(replace(advert, client=4))
     with pytest.raises(ProtocolAbort, match="phase UPLOAD cannot end in SHARES"):
@@ -1023,6 +1023,15 @@ def test_a_graph_sends_less_than_everybody_with_everybody():
         for how in ({"graph": graph}, {"threshold": 21})
     )
     assert few < 0.4 * all_
+
+
+def test_a_client_is_told_the_keys_of_its_neighbours_only():
+    graph = neighbour_graph(40, corrupt=0.1, dropouts=0.1)
+    transcript = secagg_sum(np.ones((40, 2)), graph=graph, keep_payloads=True).transcript
+    lists = {m.receiver: m.payload for m in transcript if m.kind == "key list"}
+    for client, neighbours in graph.neighbours.items():
+        listed = [advert.client for advert in lists[client_name(client)].adverts]
+        assert listed == sorted({client, *neighbours})
 
 
 def test_every_client_has_as_many_neighbours_as_the_degree_and_they_are_mutual():

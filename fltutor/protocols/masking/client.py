@@ -153,7 +153,7 @@ class SecAggClient:
         session, me = self.session, adverts[self.number]
         peers = session.peers(self.number, adverts)
         agreed = {peer: self._agree(adverts[peer]) for peer in peers}
-        holders = session.holders(self.number, adverts)
+        holders = session.holders(self.number)
         seed = os.urandom(32)
         key_shares = shamir.split(self._mask_private, session.threshold, len(holders))
         seed_shares = shamir.split(seed, session.threshold, len(holders))
@@ -162,9 +162,11 @@ class SecAggClient:
             sealed = b""
             if holder == self.number:
                 held[holder] = shares
-            else:
+            elif holder in agreed:
                 label = session.transport_label(me, adverts[holder])
                 sealed = _seal(shares, derive(agreed[holder].transport, label))
+            else:
+                continue  # it left before it had a key
             pairs[holder] = SealedPair(sealed, *(share.commitment for share in shares))
         self._pair_seeds = {
             peer: derive(agreed[peer].mask, session.mask_label(me, adverts[peer])) for peer in peers
@@ -194,7 +196,7 @@ class SecAggClient:
                 identity = self._directory.find(client_name(client))
                 signed = self.session.signed_keys(advert)
                 identity.verify(advert.signature, signed, purpose=KEYS_PURPOSE)
-        self._require_enough(len(self.session.holders(self.number, adverts)), what)
+        self._require_enough(1 + len(self.session.peers(self.number, adverts)), what)
         return adverts
 
     def _agree(self, peer: KeyAdvert) -> _Agreed:
@@ -262,7 +264,7 @@ class SecAggClient:
             shares = _unseal(pair.sealed, self._opening_keys[dealer])
         except AuthenticationError as error:
             raise AuthenticationError(f"client {self.number} refuses {what}: {error}") from None
-        number = 1 + self.session.holders(dealer, self._adverts).index(self.number)
+        number = 1 + self.session.holders(dealer).index(self.number)
         commitments = (pair.key_commitment, pair.seed_commitment)
         for share, commitment in zip(shares, commitments, strict=True):
             needed = (number, self.session.threshold)

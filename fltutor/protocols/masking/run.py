@@ -180,18 +180,18 @@ class _Run:
         decoded = self.session.grid.decode(total)
         return MaskedSum(decoded, survivors.clients, self.transcript, num_clipped)
 
-    def _keys(self) -> KeyList:
+    def _keys(self) -> dict[int, KeyList]:
         for client in self._present(range(self.session.num_clients), Phase.KEYS):
             advert = client.advertise_keys()
             self._to_server(client, "public keys", advert)
             self.server.receive_keys(advert)
-        return self.server.key_list()
+        return self.server.key_lists()
 
-    def _shares(self, keys: KeyList) -> dict[int, Delivery]:
-        listed = [advert.client for advert in keys.adverts]
-        for number in listed:
-            self._note_secrets(number, listed)
-        for client in self._present(listed, Phase.SHARES):
+    def _shares(self, key_lists: dict[int, KeyList]) -> dict[int, Delivery]:
+        for number in key_lists:
+            self._note_secrets(number, self.session.peers(number, key_lists))
+        for client in self._present(key_lists, Phase.SHARES):
+            keys = key_lists[client.number]
             self._to_client(client, "key list", keys)
             dealt = client.deal_shares(keys)
             contents = (self._sealed(client.number, holder) for holder in dealt.pairs)
@@ -266,9 +266,8 @@ class _Run:
         name = client_name(client.number)
         self.transcript.send(SERVER, name, kind, message.num_bytes, payload, tuple(contents))
 
-    def _note_secrets(self, number: int, listed: list[int]) -> None:
-        """What a client can compute once it knows the public keys of the others."""
-        peers = self.session.peers(number, listed)
+    def _note_secrets(self, number: int, peers: list[int]) -> None:
+        """What a client can compute once it knows the public keys of its peers."""
         secrets = [f"mask key {number}", f"self-mask {number}"]
         secrets += [_transport(number, peer) for peer in peers]
         secrets += [_transport(peer, number) for peer in peers]

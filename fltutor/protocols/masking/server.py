@@ -73,14 +73,20 @@ class SecAggServer:
         self._take(Phase.KEYS, advert.client, range(self.session.num_clients), self._adverts)
         self._adverts[advert.client] = advert
 
-    def key_list(self) -> KeyList:
-        """End the round of keys: everybody's public keys, for everybody.
+    def key_lists(self) -> dict[int, KeyList]:
+        """End the round of keys: for each client the public keys of its peers and its own.
 
         Raises:
             TooFewClients: If fewer than the threshold are there; so do the other rounds.
         """
         self._end(Phase.KEYS, self._adverts)
-        return KeyList(tuple(self._adverts[client] for client in sorted(self._adverts)))
+        present = sorted(self._adverts)
+        if self.session.graph is None:
+            return dict.fromkeys(present, KeyList(tuple(map(self._adverts.get, present))))
+        return {
+            client: KeyList(tuple(map(self._adverts.get, self._with_peers(client, present))))
+            for client in present
+        }
 
     # --- 2. shares -------------------------------------------------------------------------------
 
@@ -91,7 +97,7 @@ class SecAggServer:
             ProtocolAbort: If they are not for exactly those who should hold them.
         """
         self._take(Phase.SHARES, dealt.client, self._adverts, self._dealt)
-        holders = self.session.holders(dealt.client, self._adverts)
+        holders = self._with_peers(dealt.client, self._adverts)
         if sorted(dealt.pairs) != holders:
             raise ProtocolAbort(
                 f"client {dealt.client} dealt shares to {sorted(dealt.pairs)}, needed {holders}"
@@ -161,7 +167,7 @@ class SecAggServer:
         signatures = tuple(self._signatures[client] for client in sorted(self._signatures))
         requests = {}
         for client in sorted(asked):
-            known = self.session.holders(client, self._dealt)
+            known = self._with_peers(client, self._dealt)
             survived = tuple(other for other in known if other in self._uploaded)
             dropped = tuple(other for other in known if other not in self._uploaded)
             requests[client] = UnmaskRequest(survived, dropped, signatures)
@@ -239,8 +245,11 @@ class SecAggServer:
         return mask_keys
 
     def _holders_of(self, shares: Iterable[Share], dealer: int) -> list[int]:
-        holders = self.session.holders(dealer, self._adverts)
+        holders = self.session.holders(dealer)
         return sorted(holders[share.number - 1] for share in shares)
+
+    def _with_peers(self, client: int, present: Iterable[int]) -> list[int]:
+        return sorted([client, *self.session.peers(client, present)])
 
     # --- every round -----------------------------------------------------------------------------
 

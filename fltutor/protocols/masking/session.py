@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,12 +107,14 @@ class Session:
             return sorted(self.graph.neighbours[client].intersection(present))
         return [peer for peer in sorted(present) if peer != client]
 
-    def holders(self, client: int, present: Iterable[int]) -> list[int]:
-        """Those who hold shares of a client's secrets, itself included, ascending.
+    def holders(self, client: int) -> Sequence[int]:
+        """Whom a client deals shares to, itself included and whether or not they are there.
 
         The place in this list plus one is the number of the holder's share.
         """
-        return sorted([client, *self.peers(client, present)])
+        if self.graph is not None:
+            return sorted([client, *self.graph.neighbours[client]])
+        return range(self.num_clients)
 
     def transport_label(self, sender: KeyAdvert, receiver: KeyAdvert) -> Label:
         """What the key is for that seals shares on their way from one client to another."""
