@@ -22,13 +22,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as ipw
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from fltutor.errors import FltutorError
 from fltutor.plots.style import new_figure
 from fltutor.progress import in_notebook
 
-FIRST_PICTURE = 0.08
+FIRST_PICTURE = 0.04
 BETWEEN_PICTURES = 0.25
 """Seconds. While results improve, pictures follow at this pace; the last always shows."""
 
@@ -53,6 +55,7 @@ class Explorer(ipw.VBox):
         self._compute, self._draw = compute, draw
         self._lock = threading.Lock()
         self._working = True
+        self._places: list[Bbox] = []
         self._image = ipw.HTML()  # not ipw.Image, which has no alternative text
         self._readout = ipw.HTML()
         self._readout.add_class("fltutor-readout")
@@ -106,7 +109,7 @@ class Explorer(ipw.VBox):
                 if self._wanted is not None:
                     return
                 if time.monotonic() >= next_picture:
-                    self._paint(unseen)
+                    self._paint(unseen, quickly=True)
                     unseen = None
                     next_picture = time.monotonic() + BETWEEN_PICTURES
             if unseen is not None:
@@ -116,11 +119,20 @@ class Explorer(ipw.VBox):
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", error=True)
 
-    def _paint(self, result: Any) -> None:
+    def _paint(self, result: Any, *, quickly: bool = False) -> None:
+        """Draw a result; quickly keeps the places of the last picture, half of the work."""
         self.figure.clear()
         sentence = self._draw(self.figure, result)
+        layout, axes = self.figure.get_layout_engine(), self.figure.axes
+        if quickly and len(axes) == len(self._places):
+            self.figure.set_layout_engine("none")
+            for ax, place in zip(axes, self._places, strict=True):
+                ax.set_position(place)
         png = io.BytesIO()
-        self.figure.savefig(png, format="png", pil_kwargs={"compress_level": 1})
+        # savefig would draw everything once more beforehand, to lay it out twice
+        FigureCanvasAgg(self.figure).print_png(png, pil_kwargs={"compress_level": 1})
+        self.figure.set_layout_engine(layout)
+        self._places = [ax.get_position() for ax in axes]
         data = base64.b64encode(png.getvalue()).decode()
         self._image.value = (
             f'<img alt="{html.escape(sentence)}" decoding="sync" style="max-width: 100%" '
