@@ -18,8 +18,8 @@ computed (Li and Micciancio 2021). The clients keep the result among themselves.
 
 References:
     Cheon et al., ASIACRYPT 2017. https://eprint.iacr.org/2016/421
-    Li and Micciancio, EUROCRYPT 2021, section 4. https://eprint.iacr.org/2020/1533
-    Albrecht et al., Homomorphic Encryption Standard, 2018, table 1: ``MAX_MODULUS_BITS``.
+    Li and Micciancio, EUROCRYPT 2021. https://eprint.iacr.org/2020/1533
+    Albrecht et al., Homomorphic Encryption Standard, 2018, tables of parameters.
     https://homomorphicencryption.org/standard
 """
 
