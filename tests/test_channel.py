@@ -452,7 +452,7 @@ def test_the_keys_depend_on_all_that_was_said(monkeypatch, step, byte):
         (lambda: Responder(BOB, DIRECTORY, run=None), "run"),
         (lambda: Responder(BOB, DIRECTORY, round_number=1.5), "round"),
     ],
-    ids=str,
+    ids=["identity", "directory", "long run", "no run", "round"],
 )
 def test_arguments_of_other_types_are_refused(make, message):
     with pytest.raises(InvalidParameterError, match=message):

@@ -167,7 +167,9 @@ def test_a_client_that_revealed_both_shares_would_be_unmasked():
 
 
 @pytest.mark.parametrize(
-    "protocol", [plain_sum, encrypted_sum, partial(secagg_sum, threshold=3)], ids=str
+    "protocol",
+    [plain_sum, encrypted_sum, partial(secagg_sum, threshold=3)],
+    ids=["plain", "encrypted", "secagg"],
 )
 def test_the_table_lists_every_client_that_took_part(protocol):
     knowledge = who_knows_what(protocol(ROWS).transcript)

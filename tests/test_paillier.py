@@ -186,7 +186,11 @@ def test_numbers_beyond_a_third_of_n_are_refused_and_so_are_sums_that_get_there(
         TOY.decrypt(PUBLIC.encrypt(largest) + PUBLIC.encrypt(largest // 2))
 
 
-@pytest.mark.parametrize("value", [0, -1, PUBLIC.n, PUBLIC.n_squared, TOY._p])
+@pytest.mark.parametrize(
+    "value",
+    [0, -1, PUBLIC.n, PUBLIC.n_squared, TOY._p],
+    ids=["0", "-1", "n", "n squared", "a factor of n"],
+)
 def test_what_cannot_be_a_ciphertext_is_not_decrypted(value):
     with pytest.raises(InvalidParameterError, match="cannot be a ciphertext"):
         TOY.decrypt(Ciphertext(PUBLIC, value))
