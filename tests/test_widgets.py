@@ -124,6 +124,32 @@ def test_every_result_is_painted_if_there_is_time_and_only_the_last_if_there_is_
     assert draw.drawn[5:] == [32]
 
 
+def test_pictures_on_the_way_look_like_the_last_one(slider, monkeypatch):
+    monkeypatch.setattr(widgets, "FIRST_PICTURE", 0.0)
+    monkeypatch.setattr(widgets, "BETWEEN_PICTURES", 0.0)
+    laid_out, pictures = [], []
+
+    def draw(figure, columns):
+        laid_out.append(type(figure.get_layout_engine()).__name__)
+        for number, ax in enumerate(figure.subplots(1, columns, squeeze=False)[0]):
+            ax.set(xlabel="rounds", ylabel=f"a label that needs room, {number}")
+        return f"{columns} columns"
+
+    def compute(x):
+        for _ in range(3):
+            if view:
+                pictures.append(png(view[0]))
+            yield x
+
+    view = []
+    view.append(explorer(compute, draw, {"x": slider}))
+    for columns in (2, 1):  # another number of axes is laid out anew
+        pictures.clear()
+        slider.value = columns
+        assert pictures[1] == pictures[2] == png(view[0])
+    assert set(laid_out) == {"ConstrainedLayoutEngine"}
+
+
 def test_a_generator_without_results_leaves_the_picture(draw, slider):
     view = explorer(lambda x: (y for y in range(x)), draw, {"x": slider})
     before = png(view)
