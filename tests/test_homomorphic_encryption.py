@@ -148,7 +148,9 @@ def test_the_explorer_answers_its_controls():
     for end in (4, 44):
         controls["scale_bits"].value = end
         assert f"steps of 2^-{end}" in view.message
+    assert [controls[name].disabled for name in ("packing", "poly_degree")] == [False, True]
     controls["scheme"].value = "CKKS"
+    assert [controls[name].disabled for name in ("packing", "poly_degree")] == [True, False]
     assert "degree 4096" in view.message
     assert "scale 2^44" in view.message
     controls["poly_degree"].value = 16384

@@ -250,11 +250,20 @@ def homomorphic_explorer() -> Explorer:
         "scheme": ipw.ToggleButtons(
             options=["Paillier", "CKKS"], description="scheme", style={"button_width": "6em"}
         ),
+        "scale_bits": ipw.IntSlider(16, min=4, max=44, description="scale: 2 to the"),
         "key_bits": ipw.SelectionSlider(options=bits, value=2048, description="Paillier: key bits"),
         "packing": ipw.Checkbox(True, description="Paillier: packing"),
         "poly_degree": ipw.SelectionSlider(
             options=list(DEGREES), value=4096, description="CKKS: degree"
         ),
-        "scale_bits": ipw.IntSlider(16, min=4, max=44, description="scale: 2 to the"),
     }
-    return explorer(trials, draw_trial, controls, figure=new_figure(height=3.0))
+    view = explorer(trials, draw_trial, controls, figure=new_figure(height=3.0))
+
+    def enable(_: object = None) -> None:
+        is_ckks = controls["scheme"].value == "CKKS"
+        controls["key_bits"].disabled = controls["packing"].disabled = is_ckks
+        controls["poly_degree"].disabled = not is_ckks
+
+    controls["scheme"].observe(enable, names="value")
+    enable()
+    return view

@@ -123,7 +123,7 @@ def draw_trial(figure: Figure, trial: Trial) -> str:
     values.plot([-limit, limit], [-limit, limit], color=GREY, lw=1)
     values.plot(trial.sent, trial.opened, ".", color=RED if _spoiled(trial) else colour, ms=4)
     values.set(xlim=(-limit, limit), ylim=(-1.5 * limit, 1.5 * limit))
-    tidy(values, title=f"Largest error {trial.error:.1g}", xlabel="number sent", ylabel="opened")
+    tidy(values, title=f"Largest error {trial.error:.2g}", xlabel="number sent", ylabel="opened")
     return _sentence(trial, each)
 
 
@@ -132,7 +132,7 @@ def _sentence(trial: Trial, each: float) -> str:
     part = f"; time scaled up from {len(trial.sent):,} of them" if trial.is_extrapolated else ""
     return (
         f"{trial.settings}: {times}; {each:.3g} bytes a number (float32: 4); largest error "
-        f"{trial.error:.1g}, largest number {np.abs(trial.sent).max():.2g}. "
+        f"{trial.error:.2g}, largest number {np.abs(trial.sent).max():.2g}. "
         f"{trial.length:,} numbers{part}."
     )
 
