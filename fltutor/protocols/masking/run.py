@@ -30,6 +30,7 @@ from fltutor.transcript import (
     client_name,
     uploaders,
 )
+from fltutor.vectors import as_updates
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,14 @@ def _counted(
 ) -> tuple[np.ndarray | Iterable[np.ndarray], int]:
     """The number of rows is agreed on before the first key; blocks are counted if need be."""
     if isinstance(vectors, np.ndarray):
-        return vectors, len(vectors)
+        return vectors, len(as_updates(vectors))
     if isinstance(vectors, WeightedRows):
         return vectors, len(vectors.weights)
     if num_clients is None:
-        vectors = list(vectors)
-        num_clients = sum(len(block) for block in vectors)
+        vectors = [as_updates(block) for block in vectors]
+        num_clients = sum(map(len, vectors))
+    if num_clients == 0:
+        raise InvalidParameterError("vectors must hold the row of at least one client, got none")
     return vectors, num_clients
 
 
