@@ -218,7 +218,7 @@ def with_error_feedback(
         (array([0., 3.]), array([2., 0.]))
 
     Reference:
-        Karimireddy et al., ICML 2019, Algorithm 1 (EF-SGD). https://arxiv.org/abs/1901.09847
+        Karimireddy et al., ICML 2019, Algorithm 2 (EF-SGD). https://arxiv.org/abs/1901.09847
     """
     update, memory = _as_vector(update), _as_vector(memory)
     if update.shape != memory.shape:
