@@ -49,8 +49,19 @@ def test_the_derived_error_is_no_exaggeration():
     row = np.zeros(20_480)
     errors = CONTEXT.decrypt(CONTEXT.encrypt(row))
     # 20,480 normal errors: their deviation is known to half a percent, here to five of those
-    expected = CONTEXT.parameters.resolution / 8
-    assert errors.std() == pytest.approx(expected, rel=0.025)
+    assert errors.std() == pytest.approx(CONTEXT.parameters.noise, rel=0.025)
+
+
+def test_rounding_can_swallow_a_lonely_number_and_is_part_of_the_derived_error():
+    coarse = Context.generate(scale_bits=8)
+    row = np.eye(1, 2048)[0]  # its coefficients are 1/2048, too small for a scale of 256
+    opened = np.mean([coarse.decrypt(coarse.encrypt(row))[0] for _ in range(100)])
+    assert abs(opened) < 5 * coarse.parameters.noise / 10
+    wave = 0.499 * np.sign(np.cos(np.pi * np.arange(4096) / 4096))  # the worst for one slot
+    aligned = abs(wave @ np.exp(1j * np.pi * np.arange(4096) / 4096)) / 256
+    assert aligned == pytest.approx(
+        coarse.parameters.resolution - 8 * coarse.parameters.noise, rel=0.01
+    )
 
 
 def test_the_error_halves_with_each_bit_of_scale():

@@ -142,12 +142,22 @@ class Parameters:
         return 2.0 ** (self.modulus_bits[0] - 2 - self.scale_bits) / self.max_additions
 
     @property
-    def resolution(self) -> float:
-        """Error of a fresh vector in one slot: eight standard deviations of its noise.
+    def noise(self) -> float:
+        """Standard deviation of the noise in one slot of a fresh vector.
 
         A slot adds up the noise of all coefficients, each with a sign or a phase.
         """
-        return 8 * _NOISE * math.sqrt(self.poly_degree / 2) / 2.0**self.scale_bits
+        return _NOISE * math.sqrt(self.poly_degree / 2) / 2.0**self.scale_bits
+
+    @property
+    def resolution(self) -> float:
+        """Error of a fresh vector in one slot, at most: eight deviations of noise, and rounding.
+
+        Every coefficient is rounded to a whole number. At worst all of these errors of
+        up to 1/2 have the phase of one slot.
+        """
+        rounding = self.poly_degree / math.pi / 2.0**self.scale_bits
+        return 8 * self.noise + rounding
 
 
 class Context:
