@@ -132,7 +132,7 @@ class Explorer(ipw.VBox):
         # savefig would draw everything once more beforehand, to lay it out twice
         FigureCanvasAgg(self.figure).print_png(png, pil_kwargs={"compress_level": 1})
         self.figure.set_layout_engine(layout)
-        self._places = [ax.get_position() for ax in axes]
+        self._places = [ax.get_position(original=True) for ax in axes]  # not shrunk by aspect
         data = base64.b64encode(png.getvalue()).decode()
         self._image.value = (
             f'<img alt="{html.escape(sentence)}" decoding="sync" style="max-width: 100%" '
