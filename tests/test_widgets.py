@@ -7,6 +7,7 @@ import threading
 import time
 
 import ipywidgets as ipw
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
@@ -150,21 +151,21 @@ def test_pictures_on_the_way_look_like_the_last_one(slider, monkeypatch):
     assert set(laid_out) == {"ConstrainedLayoutEngine"}
 
 
-def test_a_picture_of_fixed_shape_keeps_its_size_however_often_it_is_painted(slider, monkeypatch):
+def test_a_picture_has_the_size_it_had_before_a_wider_and_a_higher_one(slider, monkeypatch):
     monkeypatch.setattr(widgets, "FIRST_PICTURE", 0.0)
-    monkeypatch.setattr(widgets, "BETWEEN_PICTURES", 0.0)
-    pictures = []
 
     def draw(figure, x):
         figure.set_layout_engine("none")
-        figure.add_axes((0.1, 0.1, 0.8, 0.8)).imshow([[0, 1]])  # equal units shrink the axes
-        return "two pixels"
+        ax = figure.add_axes((0.1, 0.1, 0.8, 0.8))
+        ax.imshow(np.zeros((1, 9) if x == 1 else (9, 1)))  # equal units shrink the axes
+        return "nine pixels"
 
     view = explorer(lambda x: x, draw, {"x": slider})
-    for value in (1, 2, 3):
+    pictures = []
+    for value in (1, 2, 1, 2):
         slider.value = value
         pictures.append(png(view))
-    assert pictures[0] == pictures[1] == pictures[2]
+    assert pictures[0] == pictures[2] != pictures[1] == pictures[3]
 
 
 def test_a_generator_without_results_leaves_the_picture(draw, slider):
