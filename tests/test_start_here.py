@@ -1,5 +1,7 @@
 """Notebook 00: its explorer without sliders."""
 
+import signal
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,20 @@ def test_an_abandoned_run_goes_on_where_it_stopped():
     resumed = last(10, 2.5, 4, seed=3)
     np.testing.assert_array_equal(resumed.accuracy[:3], seen.accuracy)
     assert len(resumed.accuracy) == 5
+
+
+def test_an_interrupted_run_leaves_a_setting_that_works(monkeypatch):
+    stopped = private_training(10, 3.5, 4)
+    next(stopped)
+    with monkeypatch.context() as patch:
+        patch.setattr("fltutor.simulation.train_cohort", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            next(stopped)
+    assert len(last(10, 3.5, 4).accuracy) == 5
+
+
+def interrupt(*args):
+    signal.raise_signal(signal.SIGINT)
 
 
 def test_epsilon_is_the_accountants_and_infinite_without_noise():

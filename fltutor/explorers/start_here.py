@@ -76,7 +76,11 @@ def private_training(
         if len(accuracy) > rounds:
             return
         with _ONE_AT_A_TIME:  # a slider and a cell may ask for the same run
-            accuracy.append(next(running).accuracy)
+            try:
+                accuracy.append(next(running).accuracy)
+            except BaseException:  # an interrupted run cannot go on: the next one starts afresh
+                _kept_run.cache_clear()
+                raise
 
 
 @lru_cache(maxsize=128)
