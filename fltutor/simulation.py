@@ -183,7 +183,8 @@ def federated_rounds(
         client_fraction: Share of the clients in a round, 0 to 1. At least one takes part
             under fixed-size sampling.
         poisson_sampling: Each client takes part by its own coin toss with probability
-            ``client_fraction``, as privacy accounting assumes; then a round may be empty.
+            ``client_fraction``, as privacy accounting assumes. A round may then be empty:
+            ``dp_mean`` covers that with noise, ``mean`` refuses it.
         batch_size: Examples in a local batch.
         local_epochs: Passes over its data that each client makes in a round.
         weigh_by_examples: Weigh a client by its number of examples, or all alike.
