@@ -1,6 +1,5 @@
 """Notebook 00: its explorer without sliders."""
 
-
 import numpy as np
 import pytest
 
