@@ -31,6 +31,11 @@ with _silence_error_output():
     import keras
     import tensorflow as tf
 
+    with contextlib.suppress(RuntimeError):  # somebody used TensorFlow before, and chose
+        # The course's matrices are small: sharing one out costs more than it saves.
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
     one = tf.constant(1.0)
     tf.function(lambda x: tf.raw_ops.ReluGrad(gradients=x, features=x), jit_compile=True)(one)
 

@@ -30,7 +30,7 @@ from fltutor.errors import FltutorError
 from fltutor.plots.style import new_figure
 from fltutor.progress import in_notebook
 
-FIRST_PICTURE = 0.04
+FIRST_PICTURE = 0.02
 BETWEEN_PICTURES = 0.25
 """Seconds. While results improve, pictures follow at this pace; the last always shows."""
 

@@ -38,13 +38,14 @@ def draw_private_training(figure: Figure, run: PrivateTraining) -> str:
         right.set_ylim(0, max(1.0, 1.1 * epsilon))
         title = f"Epsilon {epsilon:.3g}: less is more private"
     else:
-        right.set_yticks([])
+        right.tick_params(left=False, labelleft=False)
         right.text(0.5, 0.5, "ε = ∞", transform=right.transAxes, ha="center", fontsize=28)
         title = "No noise, no bound: epsilon is infinite"
     tidy(right, title=title, xlabel="rounds", ylabel="epsilon, whole run so far")
 
     for ax in (left, right):
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # each tick costs time to draw
+        ax.yaxis.set_major_locator(MaxNLocator(4))
     going = "" if done == run.rounds else f" ({done} done)"
     return (
         f"{run.clients} clients, noise {run.noise:g}, {run.rounds} rounds{going}: "
