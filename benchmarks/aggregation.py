@@ -59,7 +59,7 @@ def run() -> list[tuple[str, float, str]]:
     size = f"mean, {NUM_CLIENTS} clients x {NUM_COORDINATES:,} float32"
     fastest = min(limit, key=limit.get)
     return [
-        (f"{size}, against np.average", beside["np.average"], ">= 5"),
+        (f"{size}, against np.average", beside["np.average"], ">= 10"),
         (
             f"{size}, against np.average, float32 weights",
             beside["np.average, float32 weights"],

@@ -104,7 +104,7 @@ def packing() -> list[Row]:
         (
             "Paillier, encrypting with the private key against the public",
             public / private,
-            "(information)",
+            ">= 3",
         ),
     ]
 
