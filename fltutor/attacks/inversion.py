@@ -5,9 +5,6 @@ weights that the server handed out. The original images enter only where an
 attack is *scored*. So one call, unchanged, can be fed a gradient, an update, a
 sum of clients, a noisy sum or a masked upload:
 :func:`inversion_attack` says what each of them gives away.
-
-An attack that fails proves little: a better one may come. One that succeeds
-proves the leak.
 """
 
 from __future__ import annotations

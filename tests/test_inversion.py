@@ -6,7 +6,6 @@ import pytest
 from fltutor.attacks import (
     HALF_GREY_LEVEL,
     MAX_PSNR,
-    _compiled_search,
     gradient_from_update,
     infer_label_counts,
     inversion_attack,
@@ -16,6 +15,7 @@ from fltutor.attacks import (
     psnr,
     score,
 )
+from fltutor.attacks.inversion import _compiled_search
 from fltutor.clients import cohort_gradients, local_batches, train_client, train_cohort
 from fltutor.data import load_digits
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
