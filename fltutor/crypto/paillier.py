@@ -225,14 +225,20 @@ class PrivateKey:
         return cls(numbers.p, numbers.q)
 
     def encrypt(self, number: int) -> Ciphertext:
-        """As :meth:`PublicKey.encrypt`, faster."""
-        return self.encrypt_with(number, self.public_key._draw())
+        """As :meth:`PublicKey.encrypt`, faster: r^q is as random modulo p as r, which stands in."""
+        r = self.public_key._draw()
+        return self._encrypt_with_powers(number, r % self._p, r % self._q)
 
     def encrypt_with(self, number: int, r: int) -> Ciphertext:
-        """As :meth:`PublicKey.encrypt_with`: r^n modulo p^2 and q^2, which are half as long."""
-        p, q, n = self._p, self._q, self.public_key.n
-        modulo_p = pow(r % p**2, n % (p * (p - 1)), p**2)
-        modulo_q = pow(r % q**2, n % (q * (q - 1)), q**2)
+        """As :meth:`PublicKey.encrypt_with`, to the last bit."""
+        p, q = self._p, self._q
+        r_to_q, r_to_p = pow(r % p, q % (p - 1), p), pow(r % q, p % (q - 1), q)
+        return self._encrypt_with_powers(number, r_to_q, r_to_p)
+
+    def _encrypt_with_powers(self, number: int, r_to_q: int, r_to_p: int) -> Ciphertext:
+        """r^n from r^q modulo p and r^p modulo q: (x + k p)^p is x^p modulo p^2, whatever k."""
+        p, q = self._p, self._q
+        modulo_p, modulo_q = pow(r_to_q, p, p**2), pow(r_to_p, q, q**2)
         return _hide(number, _join(modulo_p, p**2, modulo_q, q**2), self.public_key)
 
     def decrypt(self, ciphertext: Ciphertext) -> int:
