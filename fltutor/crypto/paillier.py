@@ -182,7 +182,7 @@ class Ciphertext:
 class PrivateKey:
     """The primes p and q: enough to decrypt. Made by :meth:`generate`; hides itself.
 
-    A holder also encrypts up to four times faster than with the public key, modulo p^2
+    A holder also encrypts more than three times faster than with the public key, modulo p^2
     and q^2 instead of n^2.
     """
 
