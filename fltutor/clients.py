@@ -8,6 +8,10 @@ client's step is written once, mapped over clients, and compiled by XLA.
 XLA compiles once per shape, so shapes must not follow a slider. Clients go in
 blocks of ``BLOCK`` and batches are index arrays of ``STEPS`` steps, both padded
 with -1; the number of steps and the learning rate are arguments.
+
+Two methods against drift change the local step, and share one more compiled loop:
+FedProx pulls a client back to where it began, SCAFFOLD adds a correction to its
+gradients. :func:`control_changes` is the other half of SCAFFOLD.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ import numpy as np
 from fltutor.errors import InvalidParameterError
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd, set_params
 from fltutor.tensorflow_quietly import keras, tf
+from fltutor.vectors import unflatten
 
 BLOCK = 16
 STEPS = 64
@@ -102,8 +107,11 @@ def train_client(
     y: np.ndarray,
     batches: np.ndarray,
     learning_rate: float,
+    *,
+    proximal_mu: float = 0.0,
+    correction: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Train one client with plain SGD: the readable reference for :func:`train_cohort`.
+    """Train one client with SGD: the readable reference for :func:`train_cohort`.
 
     Args:
         model: A Keras model that returns logits. Its weights are left as they were.
@@ -112,13 +120,18 @@ def train_client(
         y: Labels, shape (N,).
         batches: This client's batches, shape (steps, batch_size), from :func:`local_batches`.
         learning_rate: Step size.
+        proximal_mu: As in :func:`train_cohort`.
+        correction: Added to every gradient, shape (d,), as in :func:`train_cohort`.
 
     Returns:
         The update: trained weights minus ``params``, shape (d,).
     """
     require_trainable_by_sgd(model)
-    before = get_params(model)
+    _require_local_step(learning_rate, proximal_mu)
+    before, spec = get_params(model), params_spec(model)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    start = unflatten(params, spec)
+    added = unflatten(np.zeros_like(params) if correction is None else correction, spec)
     try:
         set_params(model, params)
         for batch in batches:
@@ -126,8 +139,11 @@ def train_client(
             with tf.GradientTape() as tape:
                 batch_loss = loss(y[examples], model(x[examples], training=True))
             gradients = tape.gradient(batch_loss, model.trainable_variables)
-            for variable, gradient in zip(model.trainable_variables, gradients, strict=True):
-                variable.assign_sub(learning_rate * gradient)
+            for variable, gradient, begun, term in zip(
+                model.trainable_variables, gradients, start, added, strict=True
+            ):
+                pull = proximal_mu * (variable - begun)
+                variable.assign_sub(learning_rate * (gradient + pull + term))
         return get_params(model) - params
     finally:
         set_params(model, before)
@@ -140,11 +156,17 @@ def train_cohort(
     y: np.ndarray,
     batches: Sequence[np.ndarray],
     learning_rate: float,
+    *,
+    proximal_mu: float = 0.0,
+    corrections: np.ndarray | None = None,
 ) -> np.ndarray:
     """Train every client of a cohort at once, each from ``params`` on its own batches.
 
+    A local step is y <- y - learning_rate (g + proximal_mu (y - params) + correction),
+    with g the gradient of the batch at y; plain SGD without the last two.
+
     The first call for a model, data set and batch size compiles for about a
-    second. Other numbers of clients, steps and learning rates compile nothing.
+    second. Other numbers of clients, steps, rates, and mu compile nothing.
 
     Args:
         model: A Keras model that returns logits; its own weights are not used.
@@ -153,6 +175,11 @@ def train_cohort(
         y: Labels, shape (N,).
         batches: One array per client, shape (steps, batch_size), from :func:`local_batches`.
         learning_rate: Step size.
+        proximal_mu: FedProx: each client minimises its loss plus
+            mu / 2 times the squared distance to ``params``. At least 0; 0 is FedAvg. A step
+            is stable only while ``learning_rate * proximal_mu`` is below 2.
+        corrections: SCAFFOLD: what to add to each client's gradients, c - c_i in row i,
+            shape (n, d); None adds nothing.
 
     Returns:
         The updates, float32, shape (n, d): row i is what client i would send.
@@ -160,7 +187,7 @@ def train_cohort(
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
         InvalidParameterError: If a batch names an example that does not exist, or sizes
-            do not fit together.
+            do not fit together, or ``proximal_mu`` is negative or not finite.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -171,14 +198,80 @@ def train_cohort(
         ... )
         >>> train_cohort(model, get_params(model), digits.x, digits.y, batches, 0.1).shape
         (2, 2410)
+
+    Reference:
+        FedProx: Li et al., MLSys 2020, equation 2. https://arxiv.org/abs/1812.06127
+        SCAFFOLD: Karimireddy et al., ICML 2020, equation 3. https://arxiv.org/abs/1910.06378
     """
-    if not np.isfinite(learning_rate):
-        raise InvalidParameterError(f"learning_rate must be finite, got {learning_rate}")
+    _require_local_step(learning_rate, proximal_mu)
     params = _checked_params(model, params)
-    train, _ = _compiled(model)
     rate = tf.constant(learning_rate, tf.float32)
-    trained = _in_blocks(batches, x, y, params, lambda *args: train(*args, rate))
+    if proximal_mu == 0 and corrections is None:
+        train, _ = _compiled(model)
+        trained = _in_blocks(batches, x, y, params, lambda *args: train(*args, rate))
+        return trained - params
+    if corrections is None:
+        corrections = np.zeros((len(batches), len(params)), np.float32)
+    elif np.shape(corrections) != (len(batches), len(params)):
+        raise InvalidParameterError(
+            f"corrections must have shape {(len(batches), len(params))}, a row per client, "
+            f"got {np.shape(corrections)}"
+        )
+    train = _compiled_with_terms(model)
+    start, mu = tf.constant(params), tf.constant(proximal_mu, tf.float32)
+    trained = _in_blocks(
+        batches, x, y, params, lambda *args: train(*args, rate, mu, start), corrections
+    )
     return trained - params
+
+
+def control_changes(
+    updates: np.ndarray, control: np.ndarray, num_steps: Sequence[int], learning_rate: float
+) -> np.ndarray:
+    """Say how each client's control variate changes after a SCAFFOLD round.
+
+    A control variate c_i remembers which way client i pulls; c is their mean. The step
+    that client i took, divided by its length, *is* its mean gradient plus c - c_i. So
+    its new c_i is that mean gradient, without another look at the data (option II).
+
+    Args:
+        updates: What the clients' training gave, y_i - x, shape (n, d).
+        control: The server's control variate c, shape (d,).
+        num_steps: How many local steps each client took.
+        learning_rate: Step size of the clients' SGD, positive.
+
+    Returns:
+        Row i is the change of c_i: -c + (x - y_i) / (num_steps_i * learning_rate), (n, d).
+
+    Raises:
+        InvalidParameterError: If a number of steps or the rate is not positive and finite,
+            or if shapes do not fit together.
+
+    Example:
+        >>> control_changes(np.array([[-2.0, 0.4]]), np.array([1.0, 0.0]), [4], 0.1)
+        array([[ 4., -1.]])
+
+    Reference:
+        Karimireddy et al., ICML 2020, Algorithm 1 and equation 4, option II.
+        https://arxiv.org/abs/1910.06378
+    """
+    updates, control = np.asarray(updates), np.asarray(control)
+    if updates.ndim != 2 or control.shape != updates.shape[1:]:
+        raise InvalidParameterError(
+            f"updates and control must have shapes (n, d) and (d,), got {updates.shape} and "
+            f"{control.shape}"
+        )
+    if np.shape(num_steps) != (len(updates),) or not np.all(np.asarray(num_steps) > 0):
+        raise InvalidParameterError(
+            f"num_steps must hold a positive number for each of {len(updates)} clients, "
+            f"got {num_steps}"
+        )
+    if not 0 < learning_rate < np.inf:
+        raise InvalidParameterError(
+            f"learning_rate must be positive and finite, got {learning_rate}"
+        )
+    lengths = learning_rate * np.reshape(num_steps, (-1, 1)).astype(updates.dtype)
+    return -updates / lengths - control
 
 
 def cohort_gradients(
@@ -215,6 +308,13 @@ def cohort_gradients(
     return sums / np.array([[len(part)] for part in parts], dtype=np.float32)
 
 
+def _require_local_step(learning_rate: float, proximal_mu: float) -> None:
+    if not np.isfinite(learning_rate):
+        raise InvalidParameterError(f"learning_rate must be finite, got {learning_rate}")
+    if not 0 <= proximal_mu < np.inf:
+        raise InvalidParameterError(f"proximal_mu must be at least 0 and finite, got {proximal_mu}")
+
+
 def _checked_params(model: keras.Model, params: np.ndarray) -> np.ndarray:
     """Return the weights as float32, (d,), if the model still is one that can be trained."""
     require_trainable_by_sgd(model)
@@ -225,12 +325,18 @@ def _checked_params(model: keras.Model, params: np.ndarray) -> np.ndarray:
 
 
 def _in_blocks(
-    batches: Sequence[np.ndarray], x: np.ndarray, y: np.ndarray, start: np.ndarray, run: Callable
+    batches: Sequence[np.ndarray],
+    x: np.ndarray,
+    y: np.ndarray,
+    start: np.ndarray,
+    run: Callable,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """Run a compiled loop over blocks of clients and chunks of steps of one fixed shape.
 
     ``run(states, x, y, indices, steps)`` takes and returns the state of ``BLOCK``
-    clients, (BLOCK, d); each client's state begins as ``start``, (d,).
+    clients, (BLOCK, d); each client's state begins as ``start``, (d,). With ``rows``,
+    (n, d), it is given the block's rows too, as its last argument.
     """
     x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     if len(x) != len(y):
@@ -250,6 +356,11 @@ def _in_blocks(
     for first in range(0, len(batches), BLOCK):
         block = longest_first[first : first + BLOCK]
         states = tf.constant(np.tile(start, (BLOCK, 1)))
+        own = ()
+        if rows is not None:
+            padded = np.zeros((BLOCK, len(start)), np.float32)
+            padded[: len(block)] = np.asarray(rows)[block]
+            own = (tf.constant(padded),)
         num_steps = len(batches[block[0]])
         for done in range(0, num_steps, STEPS):
             steps = min(STEPS, num_steps - done)
@@ -257,7 +368,7 @@ def _in_blocks(
             for row, client in enumerate(block):
                 chunk = batches[client][done : done + steps]
                 indices[: len(chunk), row] = chunk
-            states = run(states, x, y, indices, tf.constant(steps))
+            states = run(states, x, y, indices, tf.constant(steps), *own)
         results[block] = states.numpy()[: len(block)]
     return results
 
@@ -265,6 +376,45 @@ def _in_blocks(
 @lru_cache(maxsize=16)
 def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
     """Write one client's step once, map it over a block of clients, and compile it."""
+    summed_gradient, loop = _mapped(model)
+
+    @tf.function(jit_compile=True)
+    def train(states, x, y, indices, steps, learning_rate):
+        def step(params, batch):
+            gradient, count = summed_gradient(params, x, y, batch)
+            return params - learning_rate * gradient / tf.maximum(count, 1.0)
+
+        return loop(step, states, indices, steps)
+
+    @tf.function(jit_compile=True)
+    def add_gradients(states, x, y, indices, steps, point):
+        def step(total, batch):
+            return total + summed_gradient(point, x, y, batch)[0]
+
+        return loop(step, states, indices, steps)
+
+    return train, add_gradients
+
+
+@lru_cache(maxsize=16)
+def _compiled_with_terms(model: keras.Model) -> Callable:
+    """The loop of :func:`_compiled` with a proximal pull and a correction in every step."""
+    summed_gradient, loop = _mapped(model)
+
+    @tf.function(jit_compile=True)
+    def train(states, x, y, indices, steps, corrections, learning_rate, mu, start):
+        def step(params, batch, correction):
+            gradient, count = summed_gradient(params, x, y, batch)
+            direction = gradient / tf.maximum(count, 1.0) + mu * (params - start) + correction
+            return params - tf.minimum(count, 1.0) * learning_rate * direction  # padding: no step
+
+        return loop(step, states, indices, steps, corrections)
+
+    return train
+
+
+def _mapped(model: keras.Model) -> tuple[Callable, Callable]:
+    """The gradient of one client's batch, and a loop over steps that is mapped over clients."""
     spec = params_spec(model)
     sizes = [int(np.prod(shape)) for shape in spec.shapes]
     mappable = all(isinstance(layer, _MAPPABLE) for layer in model.layers)
@@ -286,36 +436,24 @@ def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
         gradients = tape.gradient(loss, weights)
         return tf.concat([tf.reshape(g, [-1]) for g in gradients], 0), tf.reduce_sum(real)
 
-    def loop(step, states, indices, steps):
-        """Apply ``step(state, batch)`` to every client, ``steps`` times."""
+    def loop(step, states, indices, steps, *own):
+        """Apply ``step(state, batch, *own)`` to every client, ``steps`` times."""
         return tf.while_loop(
             lambda i, states: i < steps,
-            lambda i, states: (i + 1, over_clients(lambda pair: step(*pair), (states, indices[i]))),
+            lambda i, states: (
+                i + 1,
+                over_clients(lambda given: step(*given), (states, indices[i], *own)),
+            ),
             (0, states),
         )[1]
 
-    @tf.function(jit_compile=True)
-    def train(states, x, y, indices, steps, learning_rate):
-        def step(params, batch):
-            gradient, count = summed_gradient(params, x, y, batch)
-            return params - learning_rate * gradient / tf.maximum(count, 1.0)
-
-        return loop(step, states, indices, steps)
-
-    @tf.function(jit_compile=True)
-    def add_gradients(states, x, y, indices, steps, point):
-        def step(total, batch):
-            return total + summed_gradient(point, x, y, batch)[0]
-
-        return loop(step, states, indices, steps)
-
-    return train, add_gradients
+    return summed_gradient, loop
 
 
-def _one_by_one(step: Callable, pairs: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+def _one_by_one(step: Callable, given: tuple[tf.Tensor, ...]) -> tf.Tensor:
     """Map over clients with a loop, for layers without a batched form; skips padding."""
 
-    def unless_padding(pair):
-        return tf.cond(tf.reduce_any(pair[1] >= 0), lambda: step(pair), lambda: pair[0])
+    def unless_padding(own):
+        return tf.cond(tf.reduce_any(own[1] >= 0), lambda: step(own), lambda: own[0])
 
-    return tf.map_fn(unless_padding, pairs, fn_output_signature=tf.float32)
+    return tf.map_fn(unless_padding, given, fn_output_signature=tf.float32)

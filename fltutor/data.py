@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -93,17 +95,146 @@ def load_mnist() -> Dataset:
     return _split(table[:, :-1] / 255, table[:, -1], "MNIST, 5,000 digits")
 
 
+class _Range(NamedTuple):
+    """A measured quantity, scaled so that these two values become 0 and 1."""
+
+    low: float
+    high: float
+
+
+_HEART_FEATURES: dict[str, _Range | tuple[str, ...]] = {
+    "age": _Range(20, 80),  # years
+    "sex": ("female", "male"),
+    "cp": ("typical angina", "atypical angina", "non-anginal", "asymptomatic"),  # chest pain
+    "trestbps": _Range(80, 200),  # resting blood pressure, mm Hg
+    "chol": _Range(100, 600),  # serum cholesterol, mg/dl
+    "fbs": ("no", "yes"),  # fasting blood sugar above 120 mg/dl
+    "restecg": ("normal", "st-t abnormality", "lv hypertrophy"),
+    "thalach": _Range(60, 210),  # highest heart rate under exercise, beats per minute
+    "exang": ("no", "yes"),  # angina under exercise
+    "oldpeak": _Range(-3, 7),  # ST depression under exercise, mm
+    "slope": ("upsloping", "flat", "downsloping"),  # of the ST segment
+    "ca": _Range(0, 3),  # large vessels that fluoroscopy shows
+    "thal": ("normal", "fixed defect", "reversible defect"),
+}
+"""How each column becomes numbers. The ranges are those of the quantities, fixed beforehand:
+no mean or maximum of the patients is in them, so no hospital and no test patient shows through."""
+
+_HOSPITALS = ("Cleveland", "Hungary", "Switzerland", "VA Long Beach")
+
+
+@dataclass(frozen=True)
+class Federation:
+    """Data that has owners by nature, rather than dealt out by a random draw.
+
+    Attributes:
+        data: The examples of all clients together.
+        names: What to call each client.
+        parts: Row numbers in ``data.x`` of each client's training examples.
+        test_parts: Row numbers in ``data.x_test`` of each client's test examples.
+        feature_names: What each column of ``data.x`` means.
+    """
+
+    data: Dataset
+    names: tuple[str, ...]
+    parts: tuple[np.ndarray, ...]
+    test_parts: tuple[np.ndarray, ...]
+    feature_names: tuple[str, ...]
+
+
+@cache
+def load_heart_disease() -> Federation:
+    """Load 920 patients of four hospitals: a federation that nobody had to make up.
+
+    The label is 1 if angiography found heart disease (a vessel narrowed by more than
+    half), 0 if not. The hospitals differ in who came to them (from 36 % ill in Hungary
+    to 93 % in Switzerland) and in what they measured.
+
+    Each of 13 columns becomes numbers in [0, 1]. A quantity is scaled by a fixed range,
+    not by these patients' mean or spread, and cut off at its ends. A column with k possible
+    words becomes k columns, 1 in that of the word. A missing value is 0 in all of these,
+    and 1 in one more column, "... missing". Nothing is filled in, so nothing of another
+    patient is in a patient's row. But *what was measured* tells the hospitals apart:
+    no Swiss patient has a cholesterol.
+
+    Returns:
+        Of each hospital and label a fifth is for testing, always the same. The arrays are
+        shared between callers and read-only.
+
+    Example:
+        >>> heart = load_heart_disease()
+        >>> dict(zip(heart.names, map(len, heart.parts)))
+        {'Cleveland': 244, 'Hungary': 236, 'Switzerland': 99, 'VA Long Beach': 161}
+        >>> heart.data.x.shape, sum(map(len, heart.test_parts))
+        ((740, 35), 180)
+
+    Reference:
+        Janosi, Steinbrunn, Pfisterer and Detrano, Heart Disease, UCI Machine Learning
+        Repository, 1989, CC BY 4.0. https://doi.org/10.24432/C52P4X
+        The file and what was changed in it: ``fltutor/datasets/NOTICE``.
+    """
+    file = importlib.resources.files("fltutor") / "datasets" / "heart_disease_uci.csv"
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            patients = list(csv.DictReader(lines))
+    except FileNotFoundError as error:
+        raise DataUnavailableError(
+            "heart_disease_uci.csv comes with fltutor, but is not there: install fltutor again"
+        ) from error
+    columns = [_numbers(name, [patient[name] for patient in patients]) for name in _HEART_FEATURES]
+    x = np.concatenate([values for values, _ in columns], axis=1, dtype=np.float32)
+    names = tuple(name for _, own in columns for name in own)
+    y = np.array([patient["num"] != "0" for patient in patients], dtype=np.int32)
+    hospital = np.array([_HOSPITALS.index(patient["hospital"]) for patient in patients])
+    # a stratum per hospital and label
+    train, test = _split_rows(2 * hospital + y)
+    data = _read_only(x, y, train, test, "heart disease, 4 hospitals")
+    parts, test_parts = (
+        tuple(np.flatnonzero(hospital[rows] == number) for number in range(len(_HOSPITALS)))
+        for rows in (train, test)
+    )
+    for part in (*parts, *test_parts):
+        part.flags.writeable = False
+    return Federation(data, _HOSPITALS, parts, test_parts, names)
+
+
+def _numbers(name: str, values: list[str]) -> tuple[np.ndarray, list[str]]:
+    """One column of words or numbers as columns in [0, 1], with their names."""
+    kind = _HEART_FEATURES[name]
+    missing = np.array([value == "" for value in values])
+    if isinstance(kind, _Range):
+        numbers = np.array([float(value or kind.low) for value in values])
+        scaled = np.clip((numbers - kind.low) / (kind.high - kind.low), 0, 1)
+        columns, names = [scaled], [name]
+    else:
+        columns = [np.array([value == word for value in values]) for word in kind]
+        names = [f"{name}: {word}" for word in kind]
+    if missing.any():
+        columns, names = [*columns, missing], [*names, f"{name} missing"]
+    return np.stack(columns, axis=1).astype(np.float32), names
+
+
 def _split(x: np.ndarray, y: np.ndarray, name: str) -> Dataset:
     """Set aside a fifth of each label for testing, by a fixed shuffle."""
     y = y.astype(np.int32)
+    return _read_only(x, y, *_split_rows(y), name)
+
+
+def _split_rows(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train and to test on: a fifth of each stratum, by a fixed shuffle."""
     rng = np.random.default_rng(0)
     test = np.concatenate(
         [
-            rng.permutation(np.flatnonzero(y == label))[: (y == label).sum() // 5]
-            for label in np.unique(y)
+            rng.permutation(np.flatnonzero(strata == stratum))[: (strata == stratum).sum() // 5]
+            for stratum in np.unique(strata)
         ]
     )
-    train = np.setdiff1d(np.arange(len(y)), test)
+    return np.setdiff1d(np.arange(len(strata)), test), test
+
+
+def _read_only(
+    x: np.ndarray, y: np.ndarray, train: np.ndarray, test: np.ndarray, name: str
+) -> Dataset:
     parts = [np.ascontiguousarray(part) for part in (x[train], y[train], x[test], y[test])]
     for part in parts:
         part.flags.writeable = False
@@ -183,6 +314,59 @@ def partition_dirichlet(
             largest = max(range(num_clients), key=lambda c: len(parts[c]))
             parts[client], parts[largest] = parts[largest][:1], parts[largest][1:]
     return parts
+
+
+def partition_shards(
+    labels: np.ndarray, num_clients: int, shards_per_client: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """Sort by label, cut into equal shards, and deal each client a few of them.
+
+    With two shards a client sees two labels or hardly more, and as many examples as
+    every other: the "pathological" split of the FedAvg paper. Labels differ, sizes do not.
+
+    Args:
+        labels: Shape (N,), whole numbers.
+        num_clients: How many clients share the data.
+        shards_per_client: How many shards each of them gets.
+        rng: Source of the deal. Examples of one label keep their order.
+
+    Returns:
+        One array of example indices per client, ascending. Every example has one owner.
+
+    Raises:
+        InvalidParameterError: If a number is not whole and positive, if there are more shards
+            than examples, or if the examples do not divide into that many equal shards.
+
+    Example:
+        >>> labels = np.array([1, 0, 0, 1, 2, 2])
+        >>> for part in partition_shards(labels, 3, 1, np.random.default_rng(0)):
+        ...     print(part, labels[part])
+        [4 5] [2 2]
+        [1 2] [0 0]
+        [0 3] [1 1]
+
+    Reference:
+        McMahan et al., AISTATS 2017, section 3: 200 shards of 300 MNIST digits, two for
+        each of 100 clients. https://arxiv.org/abs/1602.05629
+    """
+    for name, number in (("num_clients", num_clients), ("shards_per_client", shards_per_client)):
+        if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
+            raise InvalidParameterError(f"{name} must be a whole number above 0, got {number}")
+    num_shards = int(num_clients) * int(shards_per_client)
+    if num_shards > len(labels):
+        raise InvalidParameterError(
+            f"{num_clients} clients with {shards_per_client} shards each make {num_shards} "
+            f"shards, more than the {len(labels)} examples there are"
+        )
+    if len(labels) % num_shards:
+        fitting = len(labels) // num_shards * num_shards
+        raise InvalidParameterError(
+            f"{len(labels)} examples do not divide into {num_shards} equal shards; "
+            f"labels[:{fitting}] would"
+        )
+    shards = np.split(np.argsort(labels, kind="stable"), num_shards)
+    dealt = np.split(rng.permutation(num_shards), num_clients)
+    return [np.sort(np.concatenate([shards[shard] for shard in own])) for own in dealt]
 
 
 def label_counts(labels: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:

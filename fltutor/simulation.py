@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from fltutor.aggregation import AggregateResult, mean
-from fltutor.clients import local_batches, train_cohort
+from fltutor.clients import control_changes, local_batches, train_cohort
 from fltutor.data import Dataset
 from fltutor.errors import InvalidParameterError
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd
@@ -21,18 +21,35 @@ from fltutor.transcript import SERVER
 
 
 @dataclass(frozen=True)
+class ControlVariates:
+    """What SCAFFOLD remembers between rounds; all zero before the first.
+
+    Attributes:
+        server: The server's c, shape (d,): the mean of all clients' c_i.
+        clients: The c_i of each client that has taken part, by its number. In a real
+            federation each stays on its client; a simulation has them in one place.
+    """
+
+    server: np.ndarray
+    clients: Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
 class ServerState:
-    """All the server carries from one round to the next.
+    """All that is carried from one round to the next.
 
     Attributes:
         params: Weights of the global model, shape (d,).
         optimizer_state: Whatever the server optimizer keeps.
         round_number: Rounds done so far.
+        controls: The control variates of SCAFFOLD; None before its first round, and
+            without it.
     """
 
     params: np.ndarray
     optimizer_state: Any
     round_number: int = 0
+    controls: ControlVariates | None = None
 
 
 @dataclass(frozen=True)
@@ -47,7 +64,8 @@ class Round:
         cohort: The clients that took part.
         included: Those of them whose upload arrived.
         bytes_up: Bytes the server received.
-        bytes_down: Bytes of model it sent: one float32 vector per client of the cohort.
+        bytes_down: Bytes it sent: the model, one float32 vector per client of the cohort,
+            and under SCAFFOLD its control variate, another one.
         seconds: Wall-clock time of the round.
     """
 
@@ -112,8 +130,15 @@ def run_round(
     weigh_by_examples: bool = True,
     aggregate: Callable[..., AggregateResult] = mean,
     server_optimizer: ServerOptimizer | None = None,
+    proximal_mu: float = 0.0,
+    scaffold: bool = False,
 ) -> tuple[ServerState, AggregateResult]:
     """Train the cohort locally, aggregate, and let the server take one step.
+
+    SCAFFOLD is one sum, too. A client sends [update | change of c_i], 2d numbers, in one
+    row, so every protocol can add them. The server steps by the mean of the first halves
+    and moves c by the mean of the second, times the share of the clients that sent one. A
+    client whose upload is lost keeps its old c_i, so that c stays the mean of all c_i.
 
     Args:
         state: Where the server stands.
@@ -129,27 +154,87 @@ def run_round(
         aggregate: ``aggregate(updates, weights)``, such as :func:`fltutor.aggregation.mean`
             with its protocol bound by ``functools.partial``.
         server_optimizer: What the server does with the aggregate; None adds it (FedAvg).
+        proximal_mu: FedProx, as in :func:`fltutor.clients.train_cohort`; 0 is without.
+        scaffold: Correct the clients' drift by control variates. All clients count
+            alike, as in the paper, so ``weigh_by_examples`` must be False.
 
     Returns:
         The next state, and what the aggregation saw. ``included`` in it counts rows of
-        the cohort.
+        the cohort. Under SCAFFOLD its ``update`` has 2d coordinates.
+
+    Raises:
+        InvalidParameterError: If ``scaffold`` comes with example weights or ``proximal_mu``,
+            for which no paper says what they mean together.
 
     Reference:
         McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
+        Karimireddy et al., ICML 2020, Algorithm 1, option II. https://arxiv.org/abs/1910.06378
     """
     server_optimizer = server_optimizer or sgd(1.0)
     own = [parts[client] for client in cohort]
     weights = [len(part) for part in own] if weigh_by_examples else None
+    controls = _checked_controls(state, scaffold, weights, proximal_mu)
     if own:
         batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
-        updates = train_cohort(model, state.params, data.x, data.y, batches, learning_rate)
+        rows = train_cohort(
+            model,
+            state.params,
+            data.x,
+            data.y,
+            batches,
+            learning_rate,
+            proximal_mu=proximal_mu,
+            corrections=controls and _corrections(controls, cohort),
+        )
+        if controls:
+            steps = [len(batch) for batch in batches]
+            changes = control_changes(rows, controls.server, steps, learning_rate)
+            rows = np.hstack([rows, changes])
     else:
-        updates = np.empty((0, len(state.params)), dtype=np.float32)
-    result = aggregate(updates, weights)
-    params, optimizer_state = server_optimizer.apply(
-        state.params, result.update, state.optimizer_state
+        rows = np.empty((0, (2 if controls else 1) * len(state.params)), dtype=np.float32)
+    result = aggregate(rows, weights)
+    update, change = result.update[: len(state.params)], result.update[len(state.params) :]
+    params, optimizer_state = server_optimizer.apply(state.params, update, state.optimizer_state)
+    if controls:
+        sent = {int(cohort[row]): changes[row] for row in result.included}
+        controls = _moved(controls, sent, len(sent) / len(parts) * change)
+    return ServerState(params, optimizer_state, state.round_number + 1, controls), result
+
+
+def _checked_controls(
+    state: ServerState, scaffold: bool, weights: list[int] | None, proximal_mu: float
+) -> ControlVariates | None:
+    """The control variates to use in a round: zeros in the first, None without SCAFFOLD."""
+    if not scaffold:
+        return None
+    if weights is not None:
+        raise InvalidParameterError(
+            "SCAFFOLD counts all clients alike and takes no example weights: needed "
+            "weigh_by_examples=False, got True"
+        )
+    if proximal_mu:
+        raise InvalidParameterError(
+            f"SCAFFOLD reads gradients off the steps, and FedProx would be in them: needed "
+            f"proximal_mu=0, got {proximal_mu}"
+        )
+    return state.controls or ControlVariates(np.zeros(len(state.params), np.float32), {})
+
+
+def _corrections(controls: ControlVariates, cohort: Sequence[int]) -> np.ndarray:
+    """c - c_i for each client of the cohort, (n, d)."""
+    nothing = np.zeros_like(controls.server)
+    return controls.server - np.stack(
+        [controls.clients.get(int(client), nothing) for client in cohort]
     )
-    return ServerState(params, optimizer_state, state.round_number + 1), result
+
+
+def _moved(
+    controls: ControlVariates, changes: Mapping[int, np.ndarray], server_change: np.ndarray
+) -> ControlVariates:
+    """New control variates; the old ones stay as they were."""
+    moved = {client: controls.clients.get(client, 0) + change for client, change in changes.items()}
+    server = (controls.server + server_change).astype(controls.server.dtype)
+    return ControlVariates(server, {**controls.clients, **moved})
 
 
 def federated_rounds(
@@ -167,6 +252,8 @@ def federated_rounds(
     weigh_by_examples: bool = True,
     aggregate: Callable[..., AggregateResult] = mean,
     server_optimizer: ServerOptimizer | None = None,
+    proximal_mu: float = 0.0,
+    scaffold: bool = False,
 ) -> Iterator[Round]:
     """Train without end, yielding each round; the first is the untrained model.
 
@@ -190,10 +277,13 @@ def federated_rounds(
         weigh_by_examples: Weigh a client by its number of examples, or all alike.
         aggregate: As in :func:`run_round`.
         server_optimizer: As in :func:`run_round`.
+        proximal_mu: As in :func:`run_round`.
+        scaffold: As in :func:`run_round`.
 
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
-        InvalidParameterError: If ``client_fraction`` is outside (0, 1].
+        InvalidParameterError: If ``client_fraction`` is outside (0, 1], or ``scaffold`` comes
+            with example weights or ``proximal_mu``.
         InvalidUpdateError: If a client's training diverges to NaN or Inf.
     """
     if not 0 < client_fraction <= 1:
@@ -223,6 +313,8 @@ def federated_rounds(
             weigh_by_examples=weigh_by_examples,
             aggregate=aggregate,
             server_optimizer=server_optimizer,
+            proximal_mu=proximal_mu,
+            scaffold=scaffold,
         )
         accuracy, loss = evaluate(model, state.params, data.x_test, data.y_test)
         yield Round(
@@ -233,7 +325,7 @@ def federated_rounds(
             cohort=tuple(int(client) for client in cohort),
             included=tuple(int(cohort[row]) for row in result.included),
             bytes_up=result.transcript.bytes_sent(receiver=SERVER),
-            bytes_down=len(cohort) * 4 * len(params),
+            bytes_down=len(cohort) * 4 * len(params) * (2 if scaffold else 1),
             seconds=time.perf_counter() - start,
         )
 
