@@ -12,13 +12,15 @@ from fltutor.aggregation.averaging import (
     aggregate_models,
     mean,
 )
-from fltutor.aggregation.private import dp_mean
+from fltutor.aggregation.private import AdaptiveClip, dp_mean, split_noise
 
 __all__ = [
+    "AdaptiveClip",
     "AggregateResult",
     "SumProtocol",
     "aggregate_gradients",
     "aggregate_models",
     "dp_mean",
     "mean",
+    "split_noise",
 ]

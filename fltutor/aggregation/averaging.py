@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from fltutor.protocols.arrivals import WeightedRows
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript
 from fltutor.vectors import as_updates
+
+if TYPE_CHECKING:
+    from fltutor.privacy.accounting import PrivacySpent
 
 SumProtocol = Callable[..., SumResult]
 
@@ -26,12 +29,16 @@ class AggregateResult:
         included: The clients whose rows are in it, ascending.
         transcript: Every message of the protocol that added the rows.
         demonstration: True if the noise in ``update`` came from a seeded generator.
+        clip_norm: The L2 norm that rows were clipped to; None if they were not.
+        spent: What the privacy budget says after the round; None without a budget.
     """
 
     update: np.ndarray
     included: tuple[int, ...]
     transcript: Transcript
     demonstration: bool = False
+    clip_norm: float | None = None
+    spent: PrivacySpent | None = None
 
 
 def aggregate_gradients(
@@ -152,6 +159,21 @@ def mean(
 
 def _checked_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
     """Return the weights as float64, shape (n,), or say what is wrong with them."""
+    checked = finite_weights(weights, num_clients)
+    with np.errstate(over="ignore"):
+        total = checked.sum()
+    if not 0 < total < np.inf:
+        raise InvalidParameterError(f"weights must have a positive, finite total, got {total}")
+    return checked
+
+
+def finite_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
+    """Return one finite weight of zero or more per client, float64, shape (n,), or refuse.
+
+    Raises:
+        InvalidParameterError: If the weights are negative, not finite, boolean, too few or
+            too many; the text names the client.
+    """
     shape = np.shape(weights)
     if shape != (num_clients,):
         raise InvalidParameterError(
@@ -168,10 +190,6 @@ def _checked_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
                 f"weights must be finite and at least 0, got {weight} for client {client}"
             )
         checked[client] = weight
-    with np.errstate(over="ignore"):
-        total = checked.sum()
-    if not 0 < total < np.inf:
-        raise InvalidParameterError(f"weights must have a positive, finite total, got {total}")
     return checked
 
 

@@ -2,25 +2,171 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fltutor.aggregation.averaging import AggregateResult, SumProtocol
+from fltutor.aggregation.averaging import AggregateResult, SumProtocol, finite_weights
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.mechanisms import gaussian_mechanism
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript, uploaders
-from fltutor.vectors import clip_by_norm
+from fltutor.vectors import clip_by_norm, row_norms
+
+if TYPE_CHECKING:
+    from fltutor.privacy.budget import PrivacyBudget
+
+
+class AdaptiveClip:
+    """A clipping norm that follows a quantile of the clients' norms, round after round.
+
+    Too small a norm throws updates away, too large a one drowns them in noise, and which
+    one is right nobody knows beforehand. So each client adds a bit to its row, "my update
+    was not longer than the norm", and the noisy share of such clients moves the norm.
+
+    One object serves one run: :func:`dp_mean` moves it after each round that succeeds.
+
+    Args:
+        start: The norm of the first round, in the units of the model weights. A start
+            that is off by a factor f costs about ``log(f) / (quantile * learning_rate)``
+            rounds if too small, with ``1 - quantile`` in place of ``quantile`` if too large.
+        quantile: Share of the clients whose update should stay as it is, 0 to 1.
+        learning_rate: The norm changes by a factor of about ``exp(learning_rate)`` at most.
+        bit_noise: Standard deviation of the noise on the number of bits, in clients. It must
+            be above half the noise multiplier. None takes a twentieth of the expected
+            cohort, as the paper does, and at least the noise multiplier.
+
+    Attributes:
+        path: The norm of each round so far, and of the next one.
+
+    Example:
+        >>> clip = AdaptiveClip(start=8.0, quantile=0.5, learning_rate=np.log(4))
+        >>> clip.step(unclipped_share=1.0)
+        >>> clip.path
+        (8.0, 4.0)
+
+    Reference:
+        Andrew et al., NeurIPS 2021, Algorithm 1. https://arxiv.org/abs/1905.03871
+    """
+
+    def __init__(
+        self,
+        start: float,
+        *,
+        quantile: float = 0.5,
+        learning_rate: float = 0.2,
+        bit_noise: float | None = None,
+    ):
+        if not 0 <= quantile <= 1:
+            raise InvalidParameterError(f"quantile must be from 0 to 1, got {quantile}")
+        if not 0 < learning_rate < np.inf:
+            raise InvalidParameterError(
+                f"learning_rate must be positive and finite, got {learning_rate}"
+            )
+        if bit_noise is not None and not 0 <= bit_noise < np.inf:
+            raise InvalidParameterError(f"bit_noise must be finite and at least 0, got {bit_noise}")
+        self.quantile, self.learning_rate, self.bit_noise = quantile, learning_rate, bit_noise
+        self._path = [_checked_clip_norm(start)]
+
+    def __repr__(self) -> str:
+        done = len(self._path) - 1
+        return f"AdaptiveClip({self.clip_norm:.4g} after {done} rounds, quantile={self.quantile:g})"
+
+    @property
+    def clip_norm(self) -> float:
+        """The norm of the next round."""
+        return self._path[-1]
+
+    @property
+    def path(self) -> tuple[float, ...]:
+        """The norm of each round so far, and of the next one."""
+        return tuple(self._path)
+
+    def split(self, noise_multiplier: float, expected_cohort: float) -> tuple[float, float]:
+        """Divide the noise of a round between the updates and the bit; see :func:`split_noise`.
+
+        Returns:
+            The noise multiplier of the updates, and the standard deviation of the noise on
+            the number of bits.
+
+        Raises:
+            InvalidParameterError: If the bit would cost more than the round may.
+        """
+        if noise_multiplier == 0:
+            return 0.0, self.bit_noise or 0.0
+        bit_noise = self.bit_noise
+        if bit_noise is None:
+            bit_noise = max(expected_cohort / 20, noise_multiplier)
+        return split_noise(noise_multiplier, bit_noise), bit_noise
+
+    def step(self, unclipped_share: float) -> None:
+        """Move the norm down if more clients than ``quantile`` were not clipped, up if fewer.
+
+        Args:
+            unclipped_share: The noisy share of unclipped clients; noise may take it
+                below 0 or above 1.
+        """
+        exponent = -self.learning_rate * (unclipped_share - self.quantile)
+        with np.errstate(over="ignore", under="ignore"):
+            moved = float(self.clip_norm * np.exp(exponent))
+        self._path.append(min(max(moved, sys.float_info.min), sys.float_info.max))
+
+
+def split_noise(noise_multiplier: float, bit_noise: float) -> float:
+    """Give the noise multiplier for the updates that leaves room for the noisy bit.
+
+    A client's bit, sent as -1/2 or 1/2, moves the sum of bits by 1/2, so noise of standard
+    deviation ``bit_noise`` hides it with noise multiplier 2 bit_noise. Scale both parts
+    of the row to noise 1, and the row is one vector: the updates with this noise multiplier
+    and the bit together cost exactly what ``noise_multiplier`` costs alone.
+
+    Args:
+        noise_multiplier: What the whole round may cost, positive.
+        bit_noise: Standard deviation of the noise on the number of bits, in clients.
+
+    Returns:
+        ``(noise_multiplier**-2 - (2 * bit_noise)**-2) ** -0.5``.
+
+    Raises:
+        InvalidParameterError: If ``bit_noise`` is not above half the noise multiplier: the
+            bit alone would cost more than the round may.
+
+    Example:
+        >>> round(split_noise(1.0, bit_noise=5.0), 4)
+        1.005
+
+    Reference:
+        Andrew et al., NeurIPS 2021, Theorem 1. https://arxiv.org/abs/1905.03871
+    """
+    if not 0 < noise_multiplier < np.inf:
+        raise InvalidParameterError(
+            f"noise_multiplier must be positive and finite, got {noise_multiplier}"
+        )
+    if not noise_multiplier / 2 < bit_noise < np.inf:
+        raise InvalidParameterError(
+            f"bit_noise must be finite and above half the noise multiplier, "
+            f"{noise_multiplier / 2:g}, got {bit_noise}: the bit alone would cost more than the "
+            "round may"
+        )
+    ratio = noise_multiplier / (2 * bit_noise)
+    if (rest := (1 - ratio) * (1 + ratio)) <= 0:  # equal but for rounding
+        raise InvalidParameterError(f"bit_noise {bit_noise} leaves nothing for the updates")
+    return noise_multiplier / math.sqrt(rest)
 
 
 def dp_mean(
     updates: np.ndarray,
-    weights: None = None,
+    weights: Sequence[float] | None = None,
     *,
-    clip_norm: float,
+    clip_norm: float | AdaptiveClip,
     noise_multiplier: float,
-    expected_cohort: float,
+    expected_cohort: float | None = None,
+    max_weight: float | None = None,
+    expected_shares: float | None = None,
+    budget: PrivacyBudget | None = None,
     sum_protocol: SumProtocol = plain_sum,
     dropped: Mapping[int, Phase] | None = None,
     rng: np.random.Generator | None = None,
@@ -35,11 +181,23 @@ def dp_mean(
     Args:
         updates: One row per client, shape (n, d); n may be 0 when sampling chose nobody.
             A row with NaN or Inf counts as zero: telling anyone would single it out.
-        weights: Must be None. A weight such as the number of examples would let one
-            client change the sum by more than the noise covers.
-        clip_norm: Largest L2 norm a row keeps, in the units of the model weights.
-        noise_multiplier: Standard deviation of the noise in units of ``clip_norm``.
-        expected_cohort: Expected number of clients, fixed beforehand, positive.
+        weights: One number per client, zero or more, such as its number of examples; only
+            with ``max_weight``. None weighs all alike.
+        clip_norm: Largest L2 norm a row keeps, in the units of the model weights; or an
+            :class:`AdaptiveClip`, whose bit travels as one more coordinate of each row.
+        noise_multiplier: Standard deviation of the noise in units of ``clip_norm``. With an
+            :class:`AdaptiveClip` the updates get a little more of it, so that the round with
+            its bit costs the same.
+        expected_cohort: Expected number of clients, fixed beforehand, positive; for equal
+            weights.
+        max_weight: The weight that counts as 1. Client k's whole row is multiplied by its
+            share ``min(weights[k] / max_weight, 1)``, so that no weight moves the sum by
+            more than the noise covers. Fix it beforehand, too.
+        expected_shares: Expected total of these shares, fixed beforehand, positive; needed
+            with weights, in place of ``expected_cohort``. A total computed from the weights
+            of those who came would tell about them.
+        budget: Charged for the round before anything is summed. A round that fails after
+            that, such as a protocol that aborts, stays charged.
         sum_protocol: How the rows are added, from :mod:`fltutor.protocols`.
         dropped: The phase in which a client leaves, by client number.
         rng: None draws noise from the operating system. A seeded generator marks the
@@ -47,47 +205,119 @@ def dp_mean(
         allow_no_noise: Must be True to accept ``noise_multiplier=0`` (epsilon is infinite).
 
     Returns:
-        The noisy average. Its epsilon belongs to the whole run: see
+        The noisy average, with the norm it was clipped to and what the budget then says.
+        Its epsilon belongs to the whole run: see
         :func:`fltutor.privacy.accounting.epsilon_after`.
 
     Raises:
-        InvalidParameterError: If weights are given, or a parameter is out of range.
+        InvalidParameterError: If weights come without a bound, or a parameter is out of range.
+            Nothing is charged then.
         InvalidUpdateError: If ``updates`` is no float matrix.
+        BudgetExceededError: If the budget does not allow the round; nothing is summed then.
 
     Example:
         >>> updates = np.array([[3.0, 4.0], [0.0, -1.0]])
-        >>> dp_mean(
-        ...     updates, clip_norm=1.0, noise_multiplier=0, expected_cohort=2, allow_no_noise=True
-        ... ).update.round(3)
+        >>> no_noise = {"noise_multiplier": 0, "allow_no_noise": True}
+        >>> dp_mean(updates, clip_norm=1.0, expected_cohort=2, **no_noise).update.round(3)
         array([ 0.3, -0.1])
+        >>> bounded = {"max_weight": 20, "expected_shares": 2}
+        >>> dp_mean(updates, [10, 50], clip_norm=1.0, **bounded, **no_noise).update.round(3)
+        array([ 0.15, -0.3 ])
 
     Reference:
-        McMahan et al., ICLR 2018, Algorithm 1 with the fixed-denominator estimator of
-        section 3. https://arxiv.org/abs/1710.06963
+        McMahan et al., ICLR 2018, Algorithm 1 with the fixed-denominator estimator, where
+        ``max_weight`` is called the per-user example cap. https://arxiv.org/abs/1710.06963
+        Andrew et al., NeurIPS 2021, Algorithm 1. https://arxiv.org/abs/1905.03871
     """
-    if weights is not None:
-        raise InvalidParameterError(
-            "dp_mean takes no weights: the noise covers clip_norm per client, and a weight "
-            "would let one client move the sum by more"
-        )
-    if not 0 < expected_cohort < np.inf:
-        raise InvalidParameterError(
-            f"expected_cohort must be positive and finite, got {expected_cohort}"
-        )
     updates = np.asarray(updates)
     if updates.ndim != 2 or updates.dtype.kind != "f":
         raise InvalidUpdateError(
             f"updates must be a float matrix (n, d), got {updates.dtype} of shape {updates.shape}"
         )
-    if uploaders(len(updates), dropped):
+    shares = _shares(weights, max_weight, len(updates))
+    divisor = _divisor(weights, expected_cohort, expected_shares)
+    adaptive = clip_norm if isinstance(clip_norm, AdaptiveClip) else None
+    clip_norm = _checked_clip_norm(adaptive.clip_norm if adaptive else clip_norm)
+
+    def add_noise(value, sensitivity, multiplier):
+        return gaussian_mechanism(
+            value, sensitivity, multiplier, rng, allow_no_noise=allow_no_noise
+        )
+
+    add_noise(np.zeros(0), clip_norm, noise_multiplier)  # refuses what is out of range
+    noise_of_updates, bit_noise = noise_multiplier, 0.0
+    if adaptive:
+        noise_of_updates, bit_noise = adaptive.split(noise_multiplier, divisor)
+    present = uploaders(len(updates), dropped)
+    spent = None if budget is None else budget.charge(noise_multiplier)
+
+    if present:
         usable = np.isfinite(updates).all(axis=1, keepdims=True)
-        rows = clip_by_norm(np.where(usable, updates, 0), clip_norm)
-        result = sum_protocol(rows, dropped)
+        updates = np.where(usable, updates, 0)
+        rows = shares[:, None] * clip_by_norm(updates, clip_norm)
+        if adaptive:
+            bits = row_norms(updates) <= clip_norm
+            rows = np.column_stack([rows, shares * (bits - 0.5)])
+        result = sum_protocol(rows.astype(updates.dtype), dropped)
     else:  # sampling chose nobody, or all of them left; the noise must not tell
-        result = SumResult(np.zeros(updates.shape[1]), (), Transcript())
-    noisy = gaussian_mechanism(
-        result.total, clip_norm, noise_multiplier, rng, allow_no_noise=allow_no_noise
-    )
+        width = updates.shape[1] + (adaptive is not None)
+        result = SumResult(np.zeros(width), (), Transcript())
+
+    total = result.total[: updates.shape[1]]
+    noisy = add_noise(total, clip_norm, noise_of_updates)
+    if adaptive:
+        bits = add_noise(result.total[-1], 0.5, 2 * bit_noise)
+        adaptive.step(float(bits.value) / divisor + 0.5)
     return AggregateResult(
-        noisy.value / expected_cohort, result.included, result.transcript, noisy.demonstration
+        noisy.value / divisor,
+        result.included,
+        result.transcript,
+        noisy.demonstration,
+        clip_norm,
+        spent,
     )
+
+
+def _checked_clip_norm(clip_norm: float) -> float:
+    if not 0 < clip_norm < np.inf:
+        raise InvalidParameterError(f"clip_norm must be positive and finite, got {clip_norm}")
+    return float(clip_norm)
+
+
+def _shares(
+    weights: Sequence[float] | None, max_weight: float | None, num_clients: int
+) -> np.ndarray:
+    """What part of a client's row counts, 0 to 1, shape (n,)."""
+    if weights is None:
+        if max_weight is not None:
+            raise InvalidParameterError("max_weight bounds weights, and there are none")
+        return np.ones(num_clients)
+    if max_weight is None:
+        raise InvalidParameterError(
+            "dp_mean takes no weights without max_weight: the noise covers clip_norm per client, "
+            "and an unbounded weight would let one client move the sum by more"
+        )
+    if not 0 < max_weight < np.inf:
+        raise InvalidParameterError(f"max_weight must be positive and finite, got {max_weight}")
+    with np.errstate(over="ignore"):
+        return np.minimum(finite_weights(weights, num_clients) / max_weight, 1)
+
+
+def _divisor(
+    weights: Sequence[float] | None,
+    expected_cohort: float | None,
+    expected_shares: float | None,
+) -> float:
+    """The fixed number that the sum is divided by."""
+    needed, given = ("expected_cohort", expected_cohort), ("expected_shares", expected_shares)
+    if weights is not None:
+        needed, given = given, needed
+    kind = "equal weights" if weights is None else "weights"
+    if needed[1] is None or given[1] is not None:
+        raise InvalidParameterError(
+            f"with {kind} dp_mean divides by {needed[0]}, fixed beforehand: give it, and not "
+            f"{given[0]}"
+        )
+    if not 0 < needed[1] < np.inf:
+        raise InvalidParameterError(f"{needed[0]} must be positive and finite, got {needed[1]}")
+    return float(needed[1])
