@@ -12,8 +12,9 @@ import numpy as np
 from fltutor.aggregation import AggregateResult, mean
 from fltutor.clients import control_changes, local_batches, train_cohort
 from fltutor.data import Dataset
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import BudgetExceededError, InvalidParameterError
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd
+from fltutor.privacy.accounting import PrivacySpent
 from fltutor.progress import progress_bar
 from fltutor.server_optimizers import ServerOptimizer, sgd
 from fltutor.tensorflow_quietly import keras, tf
@@ -67,6 +68,9 @@ class Round:
         bytes_down: Bytes it sent: the model, one float32 vector per client of the cohort,
             and under SCAFFOLD its control variate, another one.
         seconds: Wall-clock time of the round.
+        clip_norm: The L2 norm that updates were clipped to; None if they were not.
+        spent: What the privacy budget said after the round; None without a budget.
+        demonstration: True if its noise came from a seeded generator.
     """
 
     number: int
@@ -78,17 +82,22 @@ class Round:
     bytes_up: int = 0
     bytes_down: int = 0
     seconds: float = 0.0
+    clip_norm: float | None = None
+    spent: PrivacySpent | None = None
+    demonstration: bool = False
 
 
 @dataclass
 class History:
     """The rounds of one run, from the untrained model on.
 
-    ``interrupted`` is True if the run was stopped by hand; the rounds done are here.
+    ``interrupted`` is True if the run was stopped by hand, ``out_of_budget`` if the privacy
+    budget refused the next round; the rounds done are here.
     """
 
     rounds: list[Round]
     interrupted: bool = False
+    out_of_budget: bool = False
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -327,6 +336,9 @@ def federated_rounds(
             bytes_up=result.transcript.bytes_sent(receiver=SERVER),
             bytes_down=len(cohort) * 4 * len(params) * (2 if scaffold else 1),
             seconds=time.perf_counter() - start,
+            clip_norm=result.clip_norm,
+            spent=result.spent,
+            demonstration=result.demonstration,
         )
 
 
@@ -341,7 +353,8 @@ def run_federated(
 ) -> History:
     """Train for a number of rounds and keep what happened.
 
-    Interrupting the running cell ends the run; the rounds done are returned.
+    Interrupting the running cell ends the run, and so does a privacy budget that refuses
+    the next round; the rounds done are returned.
 
     Args:
         model: Gives the architecture and, by its weights, the starting point.
@@ -370,6 +383,8 @@ def run_federated(
             history.rounds.append(next(running))
     except KeyboardInterrupt:
         history.interrupted = True
+    except BudgetExceededError:
+        history.out_of_budget = True
     return history
 
 
