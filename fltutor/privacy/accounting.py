@@ -2,59 +2,71 @@
 
 The mechanism is always the Gaussian one on a sum of clipped contributions, and
 ``noise_multiplier`` is its standard deviation in units of the clipping norm.
-These combinations are answered, the others refused:
+These combinations are answered, for either unit, and the others are refused by name:
 
-==============  =================  =====================================
-accountant      sampling           adjacency
-==============  =================  =====================================
-rdp, moments    none               add-or-remove-one, replace-one
-rdp, moments    poisson            add-or-remove-one
-pld             none, poisson      add-or-remove-one, replace-one
-==============  =================  =====================================
+==============  ==============  =====================================
+accountant      sampling        adjacency
+==============  ==============  =====================================
+rdp, moments    none            add-or-remove-one, replace-one
+rdp, moments    poisson         add-or-remove-one
+rdp, moments    fixed-size      replace-one
+pld             none, poisson   add-or-remove-one, replace-one
+pld             fixed-size      replace-one
+==============  ==============  =====================================
 
 *Accountants.* ``"pld"`` follows the whole distribution of the privacy loss: the
 tightest, and slower. ``"rdp"`` follows Rényi divergences at 156 orders from 1.1 to
 1024 and converts them as Canonne, Kamath and Steinke (2020, Proposition 12): fast,
 and looser. ``"moments"`` is the same with the older conversion of Abadi et al.
 (2016), never better, for numbers published before 2020. All are upper bounds. The
-work is done by dp-accounting, except for what has a closed form.
+distributions are dp-accounting's work; the divergences are computed here, all orders
+at once, because a slider cannot wait, and agree with dp-accounting's.
 
 *Adjacency.* Adding or removing a participant moves the sum by at most one clipping
 norm, replacing one by two, which doubles the noise needed.
 
 *Sampling.* ``"poisson"`` means that a coin of bias ``sampling_rate`` decides about
-every participant in every round, and that nobody sees who took part. A fixed
-number per round or a schedule is something else.
+every participant in every round. ``"fixed-size"`` means that a cohort of a fixed
+size is drawn without replacement in every round, and ``sampling_rate`` is that size
+over the number of participants; both numbers are public, so nobody can be added or
+removed unnoticed, and only replacing one makes neighbours. When one leaves such a
+cohort, another takes the place: two clipping norms again. Either way nobody may see
+who took part. Poisson sampling cut off at a largest cohort (dp-accounting 0.6 has it
+for PLD) and schedules are something else.
+
+*Unit.* Whose contribution was clipped, ``"client"`` or ``"example"``: it names what
+is protected and changes no number.
 """
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
 
 from fltutor.errors import InvalidParameterError
-
-#: The Rényi orders of ``"rdp"`` and ``"moments"``, the defaults of dp-accounting.
-ORDERS = np.array([1 + x / 10 for x in range(1, 100)] + [*range(11, 64), 128, 256, 512, 1024])
+from fltutor.privacy import renyi
+from fltutor.privacy.renyi import ORDERS
 
 ADD_OR_REMOVE_ONE, REPLACE_ONE = "add-or-remove-one", "replace-one"
 
+_SAMPLINGS = {"poisson": "Poisson", "fixed-size": "fixed size"}
 _NAMES = {"rdp": "RDP", "moments": "moments accountant", "pld": "PLD"}
 _UNITS = ("client", "example")
 _SUPPORTED = {
     ("rdp", "none"): (ADD_OR_REMOVE_ONE, REPLACE_ONE),
     ("rdp", "poisson"): (ADD_OR_REMOVE_ONE,),
+    ("rdp", "fixed-size"): (REPLACE_ONE,),
     ("moments", "none"): (ADD_OR_REMOVE_ONE, REPLACE_ONE),
     ("moments", "poisson"): (ADD_OR_REMOVE_ONE,),
+    ("moments", "fixed-size"): (REPLACE_ONE,),
     ("pld", "none"): (ADD_OR_REMOVE_ONE, REPLACE_ONE),
     ("pld", "poisson"): (ADD_OR_REMOVE_ONE, REPLACE_ONE),
+    ("pld", "fixed-size"): (REPLACE_ONE,),
 }
 
 
@@ -80,11 +92,11 @@ class PrivacySpent:
             f"{self.epsilon:.0f}" if 1000 <= self.epsilon < math.inf else f"{self.epsilon:.3g}"
         )
         delta = np.format_float_scientific(self.delta, precision=2, trim="-", exp_digits=1)
-        sampling = f"Poisson q = {self.sampling_rate:.3g}"
+        sampling = _SAMPLINGS.get(self.sampling)
         return (
             f"epsilon = {epsilon.replace('inf', 'infinity')} at delta = {delta} "
             f"({self.unit}, {self.adjacency}, "
-            f"{sampling if self.sampling == 'poisson' else 'no sampling'}, "
+            f"{f'{sampling} q = {self.sampling_rate:.3g}' if sampling else 'no sampling'}, "
             f"{_NAMES.get(self.accountant, self.accountant)})"
         )
 
@@ -108,14 +120,16 @@ def epsilon_after(
         noise_multiplier: Standard deviation of the noise in units of the clipping
             norm, the same in every round; from 0.01 to 1e6, or 0, which costs infinity.
         delta: The probability with which the bound may fail, in (0, 1).
-        sampling_rate: The probability with which each participant takes part in a round.
-        sampling: ``"none"`` or ``"poisson"``, as it was really done.
+        sampling_rate: The probability with which each participant takes part in a round;
+            with ``"fixed-size"``, the size of the cohort over the number of participants.
+        sampling: ``"none"``, ``"poisson"`` or ``"fixed-size"``, as it was really done.
         accountant: ``"rdp"``, ``"pld"`` or ``"moments"``; see the top of this module.
         adjacency: ``"add-or-remove-one"`` or ``"replace-one"``.
         unit: Whose contribution was clipped: ``"client"`` or ``"example"``. It is
             the name of what is protected and changes no number.
-        num_clients: If given, a delta above one in so many is warned about: it
-            would allow to publish one participant's data in full.
+        num_clients: How many participants there are. If given, a delta above one in so
+            many is warned about: it would allow to publish one participant's data in
+            full. And ``"fixed-size"`` checks that the cohort is a whole number.
 
     Returns:
         Epsilon, with delta, unit, adjacency, sampling and accountant.
@@ -133,30 +147,86 @@ def epsilon_after(
 
     Reference:
         Mironov, CSF 2017. https://arxiv.org/abs/1702.07476. Mironov, Talwar and
-        Zhang 2019, Section 3. https://arxiv.org/abs/1908.10530. Canonne, Kamath and
-        Steinke 2020, Proposition 12. https://arxiv.org/abs/2004.00010. Doroshenko et
-        al., PoPETs 2022. https://arxiv.org/abs/2207.04380
+        Zhang 2019, Section 3. https://arxiv.org/abs/1908.10530. Wang, Balle and
+        Kasiviswanathan, AISTATS 2019, Theorem 27. https://arxiv.org/abs/1808.00087.
+        Canonne, Kamath and Steinke 2020, Proposition 12.
+        https://arxiv.org/abs/2004.00010. Doroshenko et al., PoPETs 2022.
+        https://arxiv.org/abs/2207.04380
     """
-    rounds = _require_rounds(rounds)
-    _require(noise_multiplier, delta, sampling_rate, sampling, accountant, adjacency)
+    return epsilon_of_rounds(
+        {noise_multiplier: rounds},
+        delta=delta,
+        sampling_rate=sampling_rate,
+        sampling=sampling,
+        accountant=accountant,
+        adjacency=adjacency,
+        unit=unit,
+        num_clients=num_clients,
+    )
+
+
+def epsilon_of_rounds(
+    rounds: Mapping[float, int],
+    *,
+    delta: float,
+    sampling_rate: float = 1.0,
+    sampling: str = "none",
+    accountant: str = "rdp",
+    adjacency: str = ADD_OR_REMOVE_ONE,
+    unit: str = "client",
+    num_clients: int | None = None,
+) -> PrivacySpent:
+    """Bound what noisy sums together say if not all of them have the same noise.
+
+    Args:
+        rounds: How many sums were released with each noise multiplier.
+        delta, sampling_rate, sampling, accountant, adjacency, unit, num_clients: As in
+            :func:`epsilon_after`, which is this for a single noise multiplier.
+
+    Example:
+        >>> print(epsilon_of_rounds({1.0: 9, 2.0: 36}, delta=1e-3))  # as 18 rounds with 1.0
+        epsilon = 23.3 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP)
+    """
+    rounds = {noise: _require_rounds(count) for noise, count in rounds.items()}
+    for noise in rounds or [0]:
+        _require(noise, delta, sampling_rate, sampling, accountant, adjacency)
     if unit not in _UNITS:
         raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
-    if num_clients is not None and not delta < 1 / num_clients:
+    if num_clients is not None:
+        _compare_with(num_clients, delta, sampling_rate, sampling, unit)
+    rounds = {noise: count for noise, count in rounds.items() if count}
+    if not rounds or sampling_rate == 0:
+        epsilon = 0.0
+    elif 0 in rounds:
+        epsilon = math.inf
+    elif accountant == "pld":
+        spent = tuple(sorted(rounds.items()))
+        epsilon = _epsilon_by_pld(spent, sampling_rate, delta, sampling, adjacency)
+    else:
+        rdp = sum(
+            count * _rdp_of_one_round(noise, sampling_rate, adjacency)
+            for noise, count in rounds.items()
+        )
+        epsilon = float(_epsilon_from_rdp(rdp, delta, accountant))
+    return PrivacySpent(epsilon, delta, unit, adjacency, sampling, sampling_rate, accountant)
+
+
+def _compare_with(
+    num_clients: int, delta: float, sampling_rate: float, sampling: str, unit: str
+) -> None:
+    """Warn about a delta that exposes one in ``num_clients``, refuse a cohort that is not whole."""
+    cohort = sampling_rate * num_clients
+    if sampling == "fixed-size" and abs(cohort - round(cohort)) > 1e-6:
+        raise InvalidParameterError(
+            f"sampling_rate must be a whole cohort over num_clients, got {sampling_rate:g} of "
+            f"{num_clients} = {cohort:g} {unit}s"
+        )
+    if not delta < 1 / num_clients:
         warnings.warn(
             f"delta = {delta:g} is not below 1/{num_clients}: publishing the data of one "
             f"{unit} chosen at random would satisfy it",
-            stacklevel=2,
+            stacklevel=4,
         )
-    if rounds == 0 or sampling_rate == 0:
-        epsilon = 0.0
-    elif noise_multiplier == 0:
-        epsilon = math.inf
-    elif accountant == "pld":
-        epsilon = _epsilon_by_pld(rounds, noise_multiplier, sampling_rate, delta, adjacency)
-    else:
-        one_round = _rdp_of_one_round(noise_multiplier, sampling_rate, adjacency)
-        epsilon = float(_epsilon_from_rdp(rounds * one_round, delta, accountant))
-    return PrivacySpent(epsilon, delta, unit, adjacency, sampling, sampling_rate, accountant)
 
 
 def budget_curve(
@@ -268,20 +338,20 @@ def noise_multiplier_for(
 
 @lru_cache(maxsize=4096)
 def _rdp_of_one_round(noise: float, sampling_rate: float, adjacency: str) -> np.ndarray:
-    """Rényi divergence of one noisy sum from its neighbour's, at every order."""
+    """Bound the Rényi divergence of one noisy sum from its neighbour's, at every order.
+
+    With RDP the adjacency says which sampling it is: Poisson or, replacing one, fixed-size.
+    """
     if adjacency == REPLACE_ONE:
-        noise = noise / 2  # two clipping norms apart; dp-accounting's RDP does not count this in
+        noise = noise / 2  # two clipping norms apart
     if noise == 0:
         rdp = np.full(ORDERS.shape, np.inf)
     elif sampling_rate == 1:
-        rdp = ORDERS / 2 / noise / noise  # Mironov 2017, Proposition 7
+        rdp = renyi.gaussian(noise)
+    elif adjacency == REPLACE_ONE:
+        rdp = renyi.fixed_size(noise, sampling_rate)
     else:
-        from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
-        from dp_accounting import rdp as dp_rdp
-
-        event = PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise))
-        with _without_log_lines("absl"):  # orders that do not converge are left out, correctly
-            rdp = dp_rdp.RdpAccountant(ORDERS).compose(event).rdp
+        rdp = renyi.poisson(noise, sampling_rate)
     rdp.flags.writeable = False
     return rdp
 
@@ -299,22 +369,49 @@ def _epsilon_from_rdp(rdp: np.ndarray, delta: float, accountant: str) -> np.ndar
 
 @lru_cache(maxsize=4096)
 def _epsilon_by_pld(
-    rounds: int, noise: float, sampling_rate: float, delta: float, adjacency: str
+    rounds: tuple[tuple[float, int], ...],
+    sampling_rate: float,
+    delta: float,
+    sampling: str,
+    adjacency: str,
 ) -> float:
-    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, pld
-
-    # The grid on which privacy losses are counted resolves their spread: the work is bounded,
-    # and a coarser grid than dp-accounting's 1e-4 errs upwards.
+    """Epsilon of some rounds with each noise multiplier, as (noise multiplier, rounds)."""
+    # Without sampling all rounds together are one Gaussian with less noise.
+    together = 1 / math.sqrt(sum(count / noise**2 for noise, count in rounds))
     if sampling_rate == 1:
-        event = GaussianDpEvent(noise)
-        interval = math.sqrt(rounds) / noise / 1000
-    else:
-        event = PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise))
-        width = 10 / noise + 0.5 / noise**2  # of the losses of one round
-        interval = max(min(sampling_rate / noise / 20, 0.002), width / 1e5)
-    relation = NeighboringRelation[adjacency.upper().replace("-", "_")]
-    accountant = pld.PLDAccountant(relation, value_discretization_interval=interval)
-    return float(accountant.compose(event, rounds).get_epsilon(delta))
+        everyone = _pld(together, 1.0, adjacency, 1 / together / 1000)
+        return float(everyone.get_epsilon_for_delta(delta))
+    # Replacing one of a fixed-size cohort can exchange two rows: see the top of this module.
+    apart = 2 if sampling == "fixed-size" else 1
+    interval = _interval(min(noise for noise, _ in rounds) / apart, sampling_rate)
+    whole = None
+    for noise, count in rounds:
+        part = _pld(noise / apart, sampling_rate, adjacency, interval).self_compose(count)
+        whole = part if whole is None else whole.compose(part)
+    return float(whole.get_epsilon_for_delta(delta))
+
+
+def _interval(noise: float, sampling_rate: float) -> float:
+    """A grid for the losses of one round that resolves their spread, with bounded work.
+
+    A coarser grid than dp-accounting's 1e-4 errs upwards.
+    """
+    width = 10 / noise + 0.5 / noise**2
+    return max(min(sampling_rate / noise / 20, 0.002), width / 1e5)
+
+
+@lru_cache(maxsize=64)
+def _pld(noise: float, sampling_rate: float, adjacency: str, interval: float):
+    """The privacy loss distribution of one round."""
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
+
+    return from_gaussian_mechanism(
+        standard_deviation=noise,
+        sampling_prob=sampling_rate,
+        value_discretization_interval=interval,
+        neighboring_relation=NeighboringRelation[adjacency.upper().replace("-", "_")],
+    )
 
 
 def _require(
@@ -345,7 +442,8 @@ def _require(
     if sampling == "none" and sampling_rate != 1:
         raise InvalidParameterError(
             f"sampling_rate {sampling_rate} needs sampling='poisson', a coin per participant and "
-            f"round: only what is drawn by chance lowers epsilon; otherwise leave it at 1"
+            f"round, or 'fixed-size': only what is drawn by chance lowers epsilon; otherwise "
+            f"leave it at 1"
         )
 
 
@@ -357,14 +455,3 @@ def _require_rounds(rounds: int) -> int:
     ):
         raise InvalidParameterError(f"rounds must be a whole number, 0 or more, got {rounds!r}")
     return int(rounds)
-
-
-@contextmanager
-def _without_log_lines(name: str) -> Iterator[None]:
-    """Keep the lines of one logger out of a notebook while a block runs."""
-    logger, silence = logging.getLogger(name), lambda record: False
-    logger.addFilter(silence)
-    try:
-        yield
-    finally:
-        logger.removeFilter(silence)
