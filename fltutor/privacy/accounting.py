@@ -19,8 +19,8 @@ tightest, and slower. ``"rdp"`` follows Rényi divergences at 156 orders from 1.
 1024 and converts them as Canonne, Kamath and Steinke (2020, Proposition 12): fast,
 and looser. ``"moments"`` is the same with the older conversion of Abadi et al.
 (2016), never better, for numbers published before 2020. All are upper bounds. The
-distributions are dp-accounting's work; the divergences are computed here, all orders
-at once, because a slider cannot wait, and agree with dp-accounting's.
+distributions are dp-accounting's work; the divergences are those of
+:mod:`fltutor.privacy.renyi`, because a slider cannot wait for dp-accounting's.
 
 *Adjacency.* Adding or removing a participant moves the sum by at most one clipping
 norm, replacing one by two, which doubles the noise needed.
@@ -28,11 +28,16 @@ norm, replacing one by two, which doubles the noise needed.
 *Sampling.* ``"poisson"`` means that a coin of bias ``sampling_rate`` decides about
 every participant in every round. ``"fixed-size"`` means that a cohort of a fixed
 size is drawn without replacement in every round, and ``sampling_rate`` is that size
-over the number of participants; both numbers are public, so nobody can be added or
-removed unnoticed, and only replacing one makes neighbours. When one leaves such a
-cohort, another takes the place: two clipping norms again. Either way nobody may see
-who took part. Poisson sampling cut off at a largest cohort (dp-accounting 0.6 has it
-for PLD) and schedules are something else.
+over the number of participants. Both numbers are public, so nobody is added or
+removed unnoticed, and neighbours differ by replacing one. Either way nobody may see who
+took part. Poisson sampling cut off at a largest cohort (which dp-accounting 0.6 has for
+PLD) and schedules are something else.
+
+*Fixed size* is the one case where PLD need not win. A participant who is not drawn leaves
+the place to somebody else, so three sums matter, any two of them two clipping norms
+apart. PLD follows dp-accounting's truncated Poisson sampling, where two of them may be
+four apart: loose for large rates and few rounds. RDP (Wang, Balle and
+Kasiviswanathan 2019) is loose for little noise. Both are upper bounds: take the smaller.
 
 *Unit.* Whose contribution was clipped, ``"client"`` or ``"example"``: it names what
 is protected and changes no number.
@@ -45,6 +50,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 
 import numpy as np
 
@@ -378,17 +384,18 @@ def _epsilon_by_pld(
     """Epsilon of some rounds with each noise multiplier, as (noise multiplier, rounds)."""
     # Without sampling all rounds together are one Gaussian with less noise.
     together = 1 / math.sqrt(sum(count / noise**2 for noise, count in rounds))
+    everyone = math.inf
+    if sampling_rate == 1 or sampling == "fixed-size":
+        everyone = _pld(together, 1.0, adjacency, 1 / together / 1000).get_epsilon_for_delta(delta)
     if sampling_rate == 1:
-        everyone = _pld(together, 1.0, adjacency, 1 / together / 1000)
-        return float(everyone.get_epsilon_for_delta(delta))
-    # Replacing one of a fixed-size cohort can exchange two rows: see the top of this module.
-    apart = 2 if sampling == "fixed-size" else 1
+        return float(everyone)
+    apart = 2 if sampling == "fixed-size" else 1  # see the top of this module
     interval = _interval(min(noise for noise, _ in rounds) / apart, sampling_rate)
     whole = None
     for noise, count in rounds:
         part = _pld(noise / apart, sampling_rate, adjacency, interval).self_compose(count)
         whole = part if whole is None else whole.compose(part)
-    return float(whole.get_epsilon_for_delta(delta))
+    return float(min(whole.get_epsilon_for_delta(delta), everyone))
 
 
 def _interval(noise: float, sampling_rate: float) -> float:
@@ -422,6 +429,10 @@ def _require(
     accountant: str,
     adjacency: str,
 ) -> None:
+    numbers = {"noise_multiplier": noise_multiplier, "delta": delta, "sampling_rate": sampling_rate}
+    for name, number in numbers.items():
+        if isinstance(number, bool | np.bool_) or not isinstance(number, Real):
+            raise InvalidParameterError(f"{name} must be a number, got {number!r}")
     if not (noise_multiplier == 0 or 0.01 <= noise_multiplier <= 1e6):
         raise InvalidParameterError(
             f"noise_multiplier must be 0 or from 0.01 to 1e6, got {noise_multiplier}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from functools import partial
+from numbers import Real
 
 from fltutor.errors import BudgetExceededError, InvalidParameterError
 from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent, epsilon_of_rounds
@@ -34,13 +35,11 @@ class PrivacyBudget:
         >>> budget.rounds_left(1.0), budget.rounds_left(4.0)
         (1, 21)
         >>> print(budget.charge(4.0))
-        epsilon = 3.66 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP)
+        epsilon = 3.67 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP)
         >>> budget.charge(0.5)
         Traceback (most recent call last):
             ...
-        fltutor.errors.BudgetExceededError: round 3 with noise multiplier 0.5 would bring the run to
-        epsilon = 8.92 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP), over the
-        budget of 6; spent so far: 3.66. Release nothing more, or add more noise
+        fltutor.errors.BudgetExceededError: round 3 with noise multiplier 0.5 would bring ...
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class PrivacyBudget:
         unit: str = "client",
         num_clients: int | None = None,
     ):
-        if not epsilon > 0:
+        if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not epsilon > 0:
             raise InvalidParameterError(f"epsilon must be positive, got {epsilon}")
         self.epsilon = epsilon
         self._rounds: Counter[float] = Counter()  # how many, by noise multiplier

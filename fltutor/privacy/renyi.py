@@ -149,7 +149,8 @@ def fixed_size(noise: float, rate: float) -> np.ndarray:
     whole = np.logaddexp.reduce(terms, axis=1)
     # a log moment is convex in its order: between whole ones the chord is a bound
     log_moments = np.interp(ORDERS, np.concatenate([[1], _WHOLE]), np.concatenate([[0], whole]))
-    return np.maximum(log_moments, 0) / (ORDERS - 1)
+    bound = np.maximum(log_moments, 0) / (ORDERS - 1)
+    return np.minimum(bound, gaussian(noise))  # some of them never tell more than all of them
 
 
 def _log_central_moments(noise: float) -> np.ndarray:
