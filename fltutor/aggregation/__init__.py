@@ -2,7 +2,8 @@
 
 ``aggregate_gradients`` and ``aggregate_models`` work on lists of tensors as
 Keras gives them. ``mean`` and ``dp_mean`` work on a matrix, one row per client,
-and take a ``sum_protocol``, because one sum is all they need.
+and take a ``sum_protocol``, because one sum is all they need. The robust rules take
+the matrix alone, because they must compare clients.
 """
 
 from fltutor.aggregation.averaging import (
@@ -13,6 +14,19 @@ from fltutor.aggregation.averaging import (
     mean,
 )
 from fltutor.aggregation.private import AdaptiveClip, dp_mean, split_noise
+from fltutor.aggregation.robust import (
+    bulyan,
+    bulyan_choice,
+    geometric_median,
+    krum,
+    krum_choice,
+    krum_scores,
+    median,
+    multi_krum,
+    norm_bounded_mean,
+    robust_aggregate,
+    trimmed_mean,
+)
 
 __all__ = [
     "AdaptiveClip",
@@ -20,7 +34,18 @@ __all__ = [
     "SumProtocol",
     "aggregate_gradients",
     "aggregate_models",
+    "bulyan",
+    "bulyan_choice",
     "dp_mean",
+    "geometric_median",
+    "krum",
+    "krum_choice",
+    "krum_scores",
     "mean",
+    "median",
+    "multi_krum",
+    "norm_bounded_mean",
+    "robust_aggregate",
     "split_noise",
+    "trimmed_mean",
 ]
