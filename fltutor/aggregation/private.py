@@ -152,9 +152,7 @@ def split_noise(noise_multiplier: float, bit_noise: float) -> float:
             "round may"
         )
     ratio = noise_multiplier / (2 * bit_noise)
-    if (rest := (1 - ratio) * (1 + ratio)) <= 0:  # equal but for rounding
-        raise InvalidParameterError(f"bit_noise {bit_noise} leaves nothing for the updates")
-    return noise_multiplier / math.sqrt(rest)
+    return noise_multiplier / math.sqrt((1 - ratio) * (1 + ratio))
 
 
 def dp_mean(
