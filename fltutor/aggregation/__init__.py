@@ -13,6 +13,7 @@ from fltutor.aggregation.averaging import (
     aggregate_models,
     mean,
 )
+from fltutor.aggregation.distributed import distributed_dp_mean, noisy_row
 from fltutor.aggregation.private import AdaptiveClip, dp_mean, split_noise
 from fltutor.aggregation.robust import (
     bulyan,
@@ -36,6 +37,7 @@ __all__ = [
     "aggregate_models",
     "bulyan",
     "bulyan_choice",
+    "distributed_dp_mean",
     "dp_mean",
     "geometric_median",
     "krum",
@@ -44,6 +46,7 @@ __all__ = [
     "mean",
     "median",
     "multi_krum",
+    "noisy_row",
     "norm_bounded_mean",
     "robust_aggregate",
     "split_noise",

@@ -3,7 +3,8 @@
 The Gaussian mechanism here is the **textbook** one: it adds floating-point
 noise, and the low-order bits of a floating-point sum can give away what the
 noise was meant to hide (Mironov, CCS 2012, doi 10.1145/2382196.2382264). The
-analysis in :mod:`fltutor.privacy.accounting` is about real numbers.
+analysis in :mod:`fltutor.privacy.accounting` is about real numbers. For integers,
+:mod:`fltutor.privacy.discrete` adds noise that is drawn as the analysis assumes.
 """
 
 from __future__ import annotations

@@ -1,0 +1,320 @@
+"""Noise that nobody adds alone: every client adds a share, and only the sum is seen.
+
+If the server adds the noise, it sees the sum without it. Under secure aggregation it need not:
+each client rounds its clipped row to a grid, adds its own discrete Gaussian noise, and the
+masks let the server see nothing but the sum of all, noise included. What counts is the
+noise of those who are sure to be in the sum and do not tell theirs: ``num_shares`` of them.
+
+**The sum of n discrete Gaussians is not one**, but close: each of its probabilities
+is that of the discrete Gaussian of scale sqrt(n) sigma times a factor that depends on x and varies
+by at most exp(tau / 2) over all x, where ``tau = 10 * sum_k exp(-2 pi^2 sigma^2 k / (k + 1))``
+over k = 1, ..., n - 1. For ten clients, noise of half a grid step each makes tau 2, of one step
+5e-4, of two steps 7e-17. So the Rényi divergence of order a is at most the smaller of
+``a/2 * l^2 + tau * d`` and ``a/2 * (l + tau * sqrt(d))^2`` for d coordinates and
+``l = sensitivity / (sqrt(n) sigma)``; see :func:`rdp_of_noise_shares`.
+
+**What it does not do.** Clients that do not add their share, or tell it, lessen the
+noise: they count as colluding. Who takes part is not hidden: the protection is that a
+client's row could be all zeros (``"zero-out"``) or another row (``"replace-one"``). No sampling
+is claimed: the server of a protocol knows whom it has invited.
+
+Reference:
+    Kairouz, Liu and Steinke, ICML 2021, Theorem 1 and Proposition 14.
+    https://arxiv.org/abs/2102.06387
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from fltutor.errors import InvalidParameterError
+from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
+from fltutor.privacy.accounting import (
+    _UNITS,
+    ORDERS,
+    REPLACE_ONE,
+    PrivacySpent,
+    _epsilon_from_rdp,
+    _require_rounds,
+)
+from fltutor.privacy.discrete import LARGEST_SIGMA, delta_of_sampling, largest_draw
+
+ZERO_OUT = "zero-out"
+"""Neighbours differ in one client's row, which is all zeros in one of them."""
+
+LEAST_SHARE = 0.5
+"""Steps of the grid that the noise of one client must have for the bound on sums."""
+
+
+@dataclass(frozen=True)
+class NoiseShares:
+    """How the noise of one private sum is divided among clients; checked once for everybody.
+
+    Attributes:
+        clip_norm: Largest L2 norm of a client's row, in the units of the model weights.
+        noise_multiplier: Standard deviation of the noise of all counted shares together, in units
+            of ``clip_norm``, as in :func:`~fltutor.aggregation.dp_mean`.
+        num_coordinates: Length d of a row.
+        num_shares: How many clients' noise is counted on: those sure to be in the sum
+            who do not collude with whoever sees it. More only add noise.
+        grid: Rows are rounded to it and added up on it.
+        allow_no_noise: Must be True to accept ``noise_multiplier=0`` (epsilon is infinite).
+
+    Raises:
+        InvalidParameterError: If an argument is out of range, the noise of one client is
+            less than half a step of the grid, or row plus noise could leave the grid.
+
+    Example:
+        >>> shares = NoiseShares(1.0, 2.0, num_coordinates=100, num_shares=4,
+        ...                      grid=FixedPoint(fraction_bits=8, bits=20))
+        >>> shares.scale, shares.sensitivity
+        (256.0, 261.0)
+    """
+
+    clip_norm: float
+    noise_multiplier: float
+    num_coordinates: int
+    num_shares: int
+    grid: FixedPoint = DEFAULT_GRID
+    allow_no_noise: bool = False
+
+    def __post_init__(self):
+        if not 0 < self.clip_norm < math.inf:
+            raise InvalidParameterError(
+                f"clip_norm must be positive and finite, got {self.clip_norm}"
+            )
+        if not 0 <= self.noise_multiplier < math.inf:
+            raise InvalidParameterError(
+                f"noise_multiplier must be positive and finite, got {self.noise_multiplier}"
+            )
+        if self.noise_multiplier == 0 and not self.allow_no_noise:
+            raise InvalidParameterError(
+                "noise_multiplier is 0: epsilon would be infinite. Ask for it with "
+                "allow_no_noise=True"
+            )
+        _require_count("num_coordinates", self.num_coordinates)
+        _require_count("num_shares", self.num_shares)
+        if self.noise_multiplier:
+            self._require_a_scale_that_fits()
+        self._require_room()
+
+    @property
+    def scale(self) -> float:
+        """The scale sigma of the noise of one client, in steps of the grid."""
+        together = self.noise_multiplier * self.clip_norm / self.grid.resolution
+        return together / math.sqrt(self.num_shares)
+
+    @property
+    def sensitivity(self) -> float:
+        """The L2 norm of a client's rounded row, in steps of the grid, at most.
+
+        Rounding to the nearest step moves each of d coordinates by half a step at most, and
+        so the row by sqrt(d) / 2: the triangle inequality.
+        """
+        return self.clip_norm / self.grid.resolution + math.sqrt(self.num_coordinates) / 2
+
+    @property
+    def largest_noise(self) -> int:
+        """The largest magnitude that the noise of one client can have, in steps of the grid."""
+        return largest_draw(self.scale) if self.noise_multiplier else 0
+
+    def _require_a_scale_that_fits(self) -> None:
+        if self.num_shares > 1 and not self.scale >= LEAST_SHARE:
+            raise InvalidParameterError(
+                f"the noise of one client would be {self.scale:.3g} steps of the grid, and the "
+                f"bound on sums needs {LEAST_SHARE:g}: take a finer grid than "
+                f"{self.grid.fraction_bits} fraction bits"
+            )
+        if not 0 < self.scale <= LARGEST_SIGMA:
+            raise InvalidParameterError(
+                f"the noise of one client would be {self.scale:.3g} steps of the grid, needed "
+                f"at most {LARGEST_SIGMA:.3g}: take a coarser grid"
+            )
+
+    def _require_room(self) -> None:
+        row, ends = self.clip_norm / self.grid.resolution + 0.5, self.grid.largest
+        if not (row + self.largest_noise) * self.grid.resolution <= ends:
+            raise InvalidParameterError(
+                f"clip_norm {self.clip_norm:g} and noise of up to "
+                f"{self.largest_noise * self.grid.resolution:.3g} do not fit the grid, which ends "
+                f"at {ends:g}: take more bits, fewer fraction bits or less noise"
+            )
+
+
+def divergence_of_sums(sigma: float, num_shares: int) -> float:
+    """Bound how far the privacy loss of a sum of discrete Gaussians is from that of one: tau.
+
+    Args:
+        sigma: The scale of each of them, at least 1/2.
+        num_shares: How many are added up.
+
+    Returns:
+        The largest difference of the two privacy losses per coordinate; 0 for one share.
+
+    Raises:
+        InvalidParameterError: If ``sigma`` is below 1/2 or ``num_shares`` below 1.
+
+    Example:
+        >>> [f"{divergence_of_sums(sigma, num_shares=10):.0e}" for sigma in (0.5, 1.0, 2.0)]
+        ['2e+00', '5e-04', '7e-17']
+
+    Reference:
+        Kairouz, Liu and Steinke 2021, Theorem 1. https://arxiv.org/abs/2102.06387
+        Why it holds: a sum of n + 1 has a probability proportional to
+        ``exp(-x^2 / (2 (n + 1) sigma^2))`` times a discrete Gaussian's sum around a centre that
+        depends on x. By Poisson's summation formula the latter varies by a factor of
+        (1 + e) / (1 - e) at most, ``e = 2 (q + q^4 + q^9 + ...)`` and ``q`` the exponential above.
+        Factors multiply from share to share; log((1 + e) / (1 - e)) is below 5 q from
+        ``sigma`` = 1/2 on, which leaves a second factor of 2.
+    """
+    _require_count("num_shares", num_shares)
+    if not LEAST_SHARE <= sigma < math.inf:
+        raise InvalidParameterError(f"sigma must be at least {LEAST_SHARE:g}, got {sigma}")
+    k = np.arange(1, num_shares)
+    return float(10 * np.exp(-2 * (math.pi * sigma) ** 2 * k / (k + 1)).sum())
+
+
+def rdp_of_noise_shares(
+    sensitivity: float, sigma: float, num_shares: int, num_coordinates: int
+) -> np.ndarray:
+    """Bound the Rényi divergence of one sum of rows, each with its discrete Gaussian noise.
+
+    Args:
+        sensitivity: The largest L2 change by one client, in steps of the grid.
+        sigma: The scale of each client's noise, in steps of the grid.
+        num_shares: How many clients' noise is in the sum, at least.
+        num_coordinates: Length d of a row.
+
+    Returns:
+        One number for each of :data:`fltutor.privacy.accounting.ORDERS`.
+
+    Raises:
+        InvalidParameterError: If several shares are smaller than half a step.
+
+    Example:
+        >>> rdp_of_noise_shares(100.0, 50.0, num_shares=4, num_coordinates=1000)[-1]
+        np.float64(512.0)
+
+    Reference:
+        Kairouz, Liu and Steinke 2021, Proposition 14. https://arxiv.org/abs/2102.06387
+        Why the first bound holds: with loss of the Gaussian and a factor that varies by exp(tau)
+        at most, the moment of the loss is exp(tau (a - 1)) times that of a shifted sum, and
+        shifting costs nothing since the sum is subgaussian as its parts are (Canonne, Kamath
+        and Steinke 2020). The second is the triangle inequality of concentrated
+        differential privacy (Bun and Steinke 2016), once each way.
+    """
+    tau = divergence_of_sums(sigma, num_shares) if num_shares > 1 else 0.0
+    loss, d = sensitivity / (math.sqrt(num_shares) * sigma), num_coordinates
+    return np.minimum(ORDERS / 2 * loss**2 + tau * d, ORDERS / 2 * (loss + tau * math.sqrt(d)) ** 2)
+
+
+def distributed_epsilon_after(
+    rounds: int,
+    *,
+    clip_norm: float,
+    noise_multiplier: float,
+    num_coordinates: int,
+    threshold: int,
+    num_colluding: int = 0,
+    grid: FixedPoint = DEFAULT_GRID,
+    delta: float,
+    adjacency: str = ZERO_OUT,
+    unit: str = "client",
+    num_clients: int | None = None,
+) -> PrivacySpent:
+    """Bound what ``rounds`` calls of ``distributed_dp_mean`` say about any one client.
+
+    Args:
+        rounds: How many noisy sums were released, 0 or more.
+        clip_norm, noise_multiplier, threshold, num_colluding, grid: As in
+            :func:`~fltutor.aggregation.distributed_dp_mean`, the same in every round;
+            ``noise_multiplier`` may be 0, which costs infinity.
+        num_coordinates: Length d of a row.
+        delta: The probability with which the bound may fail, in (0, 1), but for the sampler.
+        adjacency: ``"zero-out"`` (a client's row could be all zeros) or ``"replace-one"`` (it
+            could be any other).
+        unit: The name of what one row is about: ``"client"`` or ``"example"``.
+        num_clients: If given, a delta above one in so many is warned about.
+
+    Returns:
+        Epsilon by Rényi divergences, without sampling. Its ``delta`` is the one given and what
+        :func:`~fltutor.privacy.discrete.delta_of_sampling` adds for all draws counted on.
+
+    Raises:
+        InvalidParameterError: If an argument is out of range; see :class:`NoiseShares`.
+
+    Example:
+        >>> print(distributed_epsilon_after(30, clip_norm=1.0, noise_multiplier=3.0,
+        ...                                 num_coordinates=650, threshold=8, delta=1e-3))
+        epsilon = 7.49 at delta = 1e-3 (client, zero-out, no sampling, RDP)
+    """
+    rounds = _require_rounds(rounds)
+    if not 0 < delta < 1:
+        raise InvalidParameterError(f"delta must be above 0 and below 1, got {delta}")
+    if adjacency not in (ZERO_OUT, REPLACE_ONE):
+        raise InvalidParameterError(
+            f"adjacency must be {ZERO_OUT!r} or {REPLACE_ONE!r}: noise shares do not hide who "
+            f"took part; got {adjacency!r}"
+        )
+    if unit not in _UNITS:
+        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
+    if num_clients is not None and not delta < 1 / num_clients:
+        warnings.warn(
+            f"delta = {delta:g} is not below 1/{num_clients}: publishing the data of one "
+            f"{unit} chosen at random would satisfy it",
+            stacklevel=2,
+        )
+    shares = NoiseShares(
+        clip_norm,
+        noise_multiplier,
+        num_coordinates,
+        guaranteed_shares(threshold, num_colluding),
+        grid,
+        allow_no_noise=True,
+    )
+    if rounds == 0:
+        epsilon = 0.0
+    elif noise_multiplier == 0:
+        epsilon = math.inf
+    else:
+        apart = shares.sensitivity * (2 if adjacency == REPLACE_ONE else 1)
+        rdp = rdp_of_noise_shares(apart, shares.scale, shares.num_shares, num_coordinates)
+        epsilon = float(_epsilon_from_rdp(rounds * rdp, delta, "rdp"))
+        num_draws = rounds * num_coordinates * shares.num_shares
+        delta = min(1.0, delta + delta_of_sampling(epsilon, shares.scale, num_draws))
+    return PrivacySpent(epsilon, delta, unit, adjacency, "none", 1.0, "rdp")
+
+
+def guaranteed_shares(threshold: int, num_colluding: int = 0) -> int:
+    """Count the clients whose noise is sure to be in the sum and unknown to the server.
+
+    Secure aggregation gives no sum of fewer than ``threshold`` rows, and of those at most
+    ``num_colluding`` may come from clients that tell the server their noise, or add none.
+
+    Raises:
+        InvalidParameterError: If nobody is left, or an argument is no whole number.
+
+    Example:
+        >>> guaranteed_shares(threshold=7, num_colluding=2)
+        5
+    """
+    _require_count("threshold", threshold)
+    _require_count("num_colluding", num_colluding, least=0)
+    if num_colluding >= threshold:
+        raise InvalidParameterError(
+            f"num_colluding must be below the threshold of {threshold}, got {num_colluding}: as "
+            "many as the threshold could unmask every row"
+        )
+    return int(threshold - num_colluding)
+
+
+def _require_count(name: str, number: int, least: int = 1) -> None:
+    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
+    if not whole or number < least:
+        raise InvalidParameterError(
+            f"{name} must be a whole number, {least} or more, got {number!r}"
+        )
