@@ -1,31 +1,46 @@
 """Epsilons agree with the literature, with dp-accounting and with exact formulas."""
 
+import itertools
 import math
+import re
 import subprocess
 import sys
+import time
 import warnings
 
 import dp_accounting
 import mpmath
 import numpy as np
 import pytest
-from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
+from dp_accounting import (
+    ComposedDpEvent,
+    GaussianDpEvent,
+    NeighboringRelation,
+    PoissonSampledDpEvent,
+    SampledWithoutReplacementDpEvent,
+    SelfComposedDpEvent,
+    TruncatedSubsampledGaussianDpEvent,
+)
 from dp_accounting.rdp import rdp_privacy_accountant
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fltutor.errors import InvalidParameterError
+from fltutor.privacy import renyi
 from fltutor.privacy.accounting import (
+    _SUPPORTED,
     ORDERS,
     PrivacySpent,
     _rdp_of_one_round,
     budget_curve,
     epsilon_after,
+    epsilon_of_rounds,
     noise_multiplier_for,
 )
 
 ADD_OR_REMOVE = NeighboringRelation.ADD_OR_REMOVE_ONE
 REPLACE = NeighboringRelation.REPLACE_ONE
+FIXED_SIZE = {"sampling": "fixed-size", "adjacency": "replace-one"}
 
 
 def epsilon(rounds, noise_multiplier, sampling_rate=1.0, delta=1e-5, **options):
@@ -76,6 +91,10 @@ def epsilon(rounds, noise_multiplier, sampling_rate=1.0, delta=1e-5, **options):
         # (Gopi et al. 2021, an upper bound computed with an error of up to 0.01).
         pytest.param(2_250, 1.5, 0.04, 1e-5, "rdp", 7.32911117143, 0.001, id="Opacus RDP"),
         pytest.param(2_250, 1.5, 0.04, 1e-5, "pld", 6.777395712150674, 0.01, id="Opacus PRV"),
+        # dp_accounting 0.6, pld/pld_privacy_accountant_test.py, test_gaussian_basic and
+        # test_poisson_subsampled_gaussian: "exact_epsilon = 1", to within 1e-3.
+        pytest.param(3, 3**0.5, 1.0, 0.126936, "pld", 1, 1e-3, id="dp_accounting unsampled"),
+        pytest.param(3, 0.5, 0.2, 0.15594, "pld", 1, 1e-3, id="dp_accounting sampled"),
     ],
 )
 def test_published_epsilons_are_reproduced(
@@ -102,6 +121,15 @@ def test_published_noise_multipliers_are_reproduced(rounds, published):
     # at 1e-5 with q = 0.04. Their search stops within 0.01 of epsilon, here 0.001 of noise.
     got = noise_multiplier_for(8, rounds, delta=1e-5, sampling_rate=0.04, sampling="poisson")
     assert got == pytest.approx(published, abs=0.001)
+
+
+def test_poisson_divergences_are_those_of_dp_accountings_test():
+    # dp_accounting 0.6, rdp/rdp_privacy_accountant_test.py, test_compute_rdp_poisson_sampled_
+    # gaussian: 50 rounds, noise 2.5, q = 0.01, rtol = 1e-4
+    published = {1.5: 6.70579741e-04, 2.5: 1.08548710e-03, 5: 2.18075656e-03, 50: 2.38460375e-02}
+    rdp = 50 * renyi.poisson(2.5, 0.01)
+    for order, value in published.items():
+        assert rdp[np.isclose(ORDERS, order)].item() == pytest.approx(value, rel=1e-4)
 
 
 # --- dp-accounting called directly -------------------------------------------
@@ -156,6 +184,139 @@ def test_every_point_of_a_curve_is_the_epsilon_after_as_many_rounds():
         )
         one_by_one = [epsilon(t, 0.9, 0.1, 1e-4, accountant=accountant) for t in range(41)]
         np.testing.assert_allclose(curve, one_by_one, rtol=1e-13)
+
+
+GRID = list(itertools.product([0.01, 0.3, 0.8, 1.0, 2.0, 4.0, 50.0, 1e6], [1e-3, 0.2, 0.5, 0.999]))
+
+
+@pytest.mark.parametrize(("noise", "rate"), GRID, ids=str)
+def test_poisson_divergences_are_dp_accountings_at_every_order(noise, rate):
+    event = PoissonSampledDpEvent(rate, GaussianDpEvent(noise))
+    expected = dp_accounting.rdp.RdpAccountant(ORDERS).compose(event).rdp
+    got = renyi.poisson(noise, rate)
+    np.testing.assert_array_equal(np.isinf(got), np.isinf(expected))
+    # a moment near 1 is known to a rounding error of the sum, whatever is left as its logarithm
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize(("noise", "rate"), GRID, ids=str)
+def test_fixed_size_divergences_are_dp_accountings_or_tighter(noise, rate):
+    event = SampledWithoutReplacementDpEvent(1000, int(1000 * rate), GaussianDpEvent(noise))
+    accountant = dp_accounting.rdp.RdpAccountant(ORDERS, REPLACE).compose(event)
+    expected = np.minimum(accountant.rdp, renyi.gaussian(noise))
+    got = renyi.fixed_size(noise, int(1000 * rate) / 1000)
+    if noise <= 2:  # with more noise, dp-accounting's differences cancel and err upwards
+        np.testing.assert_allclose(got, expected, rtol=1e-9)
+    assert (got <= expected * (1 + 1e-9) + 1e-14).all()
+
+
+@pytest.mark.parametrize("noise", [0.8, 2.0, 6.0, 40.0])
+def test_central_moments_are_their_alternating_sums_in_many_digits(noise):
+    with mpmath.workdps(400):
+        for degree in (2, 4, 10, 40, 128):
+            exact = mpmath.log(
+                sum(
+                    (-1) ** (degree - i)
+                    * mpmath.binomial(degree, i)
+                    * mpmath.exp(mpmath.mpf(i * (i - 1)) / (2 * mpmath.mpf(noise) ** 2))
+                    for i in range(degree + 1)
+                )
+            )
+            got = renyi._log_central_moments(noise)[degree // 2]
+            assert got == pytest.approx(float(exact), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "noise", "rate"), [(30, 2.0, 0.2), (30, 4.0, 0.9), (300, 8.0, 0.01)]
+)
+def test_fixed_size_by_pld_is_dp_accountings_truncated_sampling(rounds, noise, rate):
+    # A coin that always says yes, cut off at a cohort drawn at random: that is a fixed size.
+    event = TruncatedSubsampledGaussianDpEvent(1000, 1.0, int(1000 * rate), noise)
+    accountant = dp_accounting.pld.PLDAccountant(REPLACE).compose(event, rounds)
+    expected = min(
+        accountant.get_epsilon(1e-5),
+        epsilon(rounds, noise, accountant="pld", adjacency="replace-one"),
+    )
+    got = epsilon(rounds, noise, rate, accountant="pld", **FIXED_SIZE)
+    assert got == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("rate", [1.0, 0.2])
+def test_rounds_with_different_noise_compose_as_in_dp_accounting(rate):
+    rounds = {1.0: 3, 2.5: 40}
+    events = [SelfComposedDpEvent(GaussianDpEvent(noise), t) for noise, t in rounds.items()]
+    if rate < 1:
+        events = [
+            SelfComposedDpEvent(PoissonSampledDpEvent(rate, GaussianDpEvent(noise)), t)
+            for noise, t in rounds.items()
+        ]
+    options = {
+        "delta": 1e-5,
+        "sampling_rate": rate,
+        "sampling": "none" if rate == 1 else "poisson",
+    }
+    for name, theirs, tolerance in (
+        ("rdp", dp_accounting.rdp.RdpAccountant(), 1e-12),
+        ("pld", dp_accounting.pld.PLDAccountant(), 1e-3),
+    ):
+        expected = theirs.compose(ComposedDpEvent(events)).get_epsilon(1e-5)
+        got = epsilon_of_rounds(rounds, accountant=name, **options).epsilon
+        assert got == pytest.approx(expected, rel=tolerance)
+
+
+# --- a small mechanism, taken apart ------------------------------------------
+
+
+def neighbours(num_clients, cohort):
+    """Sums of every cohort, for two data sets that differ in the first client's number."""
+    values = (-1.0, 0.0, 0.5, 1.0)  # clipped to 1
+    for others in itertools.combinations_with_replacement(values, num_clients - 1):
+        for first, other in itertools.permutations(values, 2):
+            yield tuple(
+                [sum(chosen) for chosen in itertools.combinations((mine, *others), cohort)]
+                for mine in (first, other)
+            )
+
+
+def densities(sums, noise, x):
+    peaks = (x[:, np.newaxis] - np.array(sums)) / noise
+    return np.exp(-(peaks**2) / 2).mean(axis=1) / (noise * math.sqrt(2 * math.pi))
+
+
+@pytest.mark.parametrize(("num_clients", "cohort"), [(2, 1), (3, 1), (3, 2), (4, 2)])
+@pytest.mark.parametrize("noise", [1.0, 2.0, 6.0])
+def test_fixed_size_bounds_hold_for_every_small_data_set(num_clients, cohort, noise):
+    rate, orders = cohort / num_clients, np.array([1.5, 2, 3, 4.5, 8])
+    step = noise / 30
+    x = np.arange(-cohort - 18 * noise, cohort + 18 * noise, step)
+    divergences, deltas = [], []
+    bounds = {
+        name: epsilon(1, noise, rate, 1e-3, accountant=name, **FIXED_SIZE)
+        for name in ("rdp", "pld")
+    }
+    for sums, others in neighbours(num_clients, cohort):
+        p, q = densities(sums, noise, x), densities(others, noise, x)
+        ratio = np.log(p) - np.log(q)
+        moments = (q * np.exp(orders[:, np.newaxis] * ratio)).sum(axis=1) * step
+        divergences.append(np.log(moments) / (orders - 1))
+        deltas.append([np.maximum(p - np.exp(e) * q, 0).sum() * step for e in bounds.values()])
+    worst = np.max(divergences, axis=0)
+    at = [np.flatnonzero(np.isclose(ORDERS, order)).item() for order in orders]
+    assert (worst <= _rdp_of_one_round(noise, rate, "replace-one")[at] * (1 + 1e-9)).all()
+    assert np.max(deltas) <= 1e-3
+    # the planted mistake: one clipping norm instead of two
+    assert (worst > renyi.fixed_size(noise, rate)[at]).any()
+
+
+@pytest.mark.parametrize("accountant", ["rdp", "pld"])
+def test_fixed_size_bounds_hold_for_two_rounds(accountant):
+    noise, step = 1.5, 0.1
+    got = epsilon(2, noise, 1 / 3, 1e-2, accountant=accountant, **FIXED_SIZE)
+    x = np.arange(-15, 15, step)
+    for sums, others in neighbours(3, 1):
+        p, q = densities(sums, noise, x), densities(others, noise, x)
+        both = np.outer(p, p) - math.exp(got) * np.outer(q, q)
+        assert np.maximum(both, 0).sum() * step**2 <= 1e-2
 
 
 # --- exact formulas ----------------------------------------------------------
@@ -229,11 +390,57 @@ def test_a_more_careful_count_is_never_larger(t, z, delta, rate):
     assert pld <= rdp * (1 + 1e-3) <= moments * (1 + 1e-3)
 
 
+@pytest.mark.parametrize("rounds", [1, 30, 1000])
+@pytest.mark.parametrize("noise", [0.5, 1.0, 4.0, 20.0])
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.7])
+def test_pld_is_at_most_rdp_on_a_grid(rate, noise, rounds):
+    for options in ({}, {"adjacency": "replace-one"}, {"sampling": "poisson"}):
+        sampled = rate if "sampling" in options else 1.0
+        pld, rdp = (
+            epsilon(rounds, noise, sampled, accountant=name, **options) for name in ("pld", "rdp")
+        )
+        assert pld <= rdp
+
+
+def test_epsilons_beyond_the_range_of_floats_are_bounded_by_rdp():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for options in (
+            {"sampling_rate": 0.7},
+            {"sampling_rate": 0.7, "adjacency": "replace-one"},
+            {"sampling_rate": 0.5, **FIXED_SIZE},
+        ):
+            got = epsilon(1000, 0.5, accountant="pld", **options)
+            assert 1000 < got <= epsilon(1000, 0.5, adjacency="replace-one") < 1e5
+
+
+@pytest.mark.parametrize("noise", [0.5, 1.0, 4.0, 20.0])
+def test_with_a_fixed_size_either_of_pld_and_rdp_may_win(noise):
+    for rate, rounds in itertools.product([0.01, 0.1], [100, 1000]):  # few of many, many times
+        pld, rdp = (
+            epsilon(rounds, noise, rate, accountant=a, **FIXED_SIZE) for a in ("pld", "rdp")
+        )
+        assert pld <= rdp
+    pld, rdp = (epsilon(1, 4.0, 0.5, accountant=a, **FIXED_SIZE) for a in ("pld", "rdp"))
+    assert rdp < pld
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(1, 200), st.floats(0.5, 5), deltas, st.floats(0.01, 0.5))
 def test_sampling_fewer_costs_less(t, z, delta, rate):
     half, whole, everyone = (epsilon(t, z, q, delta) for q in (rate / 2, rate, 1.0))
     assert half <= whole <= everyone
+
+
+@settings(max_examples=6, deadline=None)
+@given(st.integers(1, 200), st.floats(1, 5), deltas, st.floats(0.01, 0.5))
+def test_drawing_a_smaller_cohort_costs_less(t, z, delta, rate):
+    for accountant in ("rdp", "moments", "pld"):
+        half, whole, everyone = (
+            epsilon(t, z, q, delta, accountant=accountant, **FIXED_SIZE)
+            for q in (rate / 2, rate, 1.0)
+        )
+        assert half <= whole * (1 + 1e-3) <= everyone * (1 + 2e-3)
 
 
 @settings(deadline=None)
@@ -284,7 +491,8 @@ def test_rounds_must_be_whole_and_not_negative(bad):
     [("noise_multiplier", v) for v in (-1.0, math.nan, math.inf, 1e-9, 1e9)]
     + [("delta", v) for v in (0.0, 1.0, -1e-5, 2.0, math.nan)]
     + [("sampling_rate", v) for v in (-0.1, 1.1, math.nan)]
-    + [("unit", v) for v in ("user", None)],
+    + [("unit", v) for v in ("user", None)]
+    + [(n, v) for n in ("noise_multiplier", "delta", "sampling_rate") for v in ("1", None, True)],
 )
 def test_arguments_out_of_range_are_named(name, bad):
     arguments = {"noise_multiplier": 1.0, "delta": 1e-5, "sampling": "poisson", name: bad}
@@ -298,6 +506,8 @@ def test_arguments_out_of_range_are_named(name, bad):
         {"accountant": "rdp", "sampling": "poisson", "adjacency": "replace-one"},
         {"accountant": "moments", "sampling": "poisson", "adjacency": "replace-one"},
         {"accountant": "rdp", "sampling": "fixed-size"},
+        {"accountant": "pld", "sampling": "fixed-size"},
+        {"accountant": "rdp", "sampling": "shuffled"},
         {"accountant": "gdp"},
         {"adjacency": "zero-out"},
     ],
@@ -311,6 +521,38 @@ def test_unsupported_combinations_are_refused_with_the_list(combination):
 def test_amplification_only_for_sampling_that_was_done():
     with pytest.raises(InvalidParameterError, match=r"sampling_rate 0.2 needs sampling='poisson'"):
         epsilon_after(3, noise_multiplier=1.0, delta=1e-5, sampling_rate=0.2)
+
+
+def test_every_supported_combination_answers_and_the_module_lists_it():
+    table = sys.modules[epsilon_after.__module__].__doc__
+    for (accountant, sampling), adjacencies in _SUPPORTED.items():
+        [row] = [
+            line
+            for line in table.splitlines()
+            if re.match(rf"(\w+, )?{accountant}(, \w+)? .*\b{sampling}\b.*-one", line)
+        ]
+        for adjacency in ("add-or-remove-one", "replace-one"):
+            assert (adjacency in row) == (adjacency in adjacencies)
+        for adjacency in adjacencies:
+            options = {
+                "accountant": accountant,
+                "sampling": sampling,
+                "adjacency": adjacency,
+                "sampling_rate": 1.0 if sampling == "none" else 0.1,
+            }
+            for unit in ("client", "example"):
+                spent = epsilon_after(20, noise_multiplier=3.0, delta=1e-5, unit=unit, **options)
+                assert 0 < spent.epsilon < 20
+                assert f"({unit}, {adjacency}, " in str(spent)
+            z = noise_multiplier_for(spent.epsilon, 20, delta=1e-5, **options)
+            assert z == pytest.approx(3.0, rel=1e-3)
+
+
+def test_a_cohort_of_a_fixed_size_is_a_whole_number():
+    options = {"noise_multiplier": 2.0, "delta": 1e-3, **FIXED_SIZE}
+    epsilon_after(3, sampling_rate=7 / 30, num_clients=30, **options)
+    with pytest.raises(InvalidParameterError, match=r"whole cohort .* 0.25 of 30 = 7.5 clients"):
+        epsilon_after(3, sampling_rate=0.25, num_clients=30, **options)
 
 
 def test_a_curve_by_pld_is_refused_with_the_way_out():
@@ -353,6 +595,10 @@ def test_an_unreachable_target_is_answered_with_the_range(target):
             "epsilon = 5.34 at delta = 1e-3 (client, add-or-remove-one, Poisson q = 0.2, PLD)",
         ),
         (
+            PrivacySpent(7.25, 1e-5, "client", "replace-one", "fixed-size", 0.2, "rdp"),
+            "epsilon = 7.25 at delta = 1e-5 (client, replace-one, fixed size q = 0.2, RDP)",
+        ),
+        (
             PrivacySpent(math.inf, 2.5e-10, "example", "replace-one", "none", 1.0, "rdp"),
             "epsilon = infinity at delta = 2.5e-10 (example, replace-one, no sampling, RDP)",
         ),
@@ -367,13 +613,30 @@ def test_an_epsilon_prints_with_all_it_depends_on(spent, text):
     assert str(spent) == text
 
 
-def test_an_unsampled_epsilon_does_not_wait_for_heavy_imports():
+@pytest.mark.parametrize(
+    ("options", "heavy"),
+    [
+        ("", "('dp_accounting', 'scipy', 'tensorflow')"),
+        (", sampling_rate=0.2, sampling='poisson'", "('dp_accounting', 'tensorflow')"),
+    ],
+)
+def test_an_epsilon_by_rdp_does_not_wait_for_heavy_imports(options, heavy):
     code = (
         "import sys; from fltutor.privacy.accounting import budget_curve; "
-        "budget_curve(1.0, 100, delta=1e-5); "
-        "sys.exit(any(name in sys.modules for name in ('dp_accounting', 'scipy', 'tensorflow')))"
+        f"budget_curve(1.0, 100, delta=1e-5{options}); "
+        f"sys.exit(any(name in sys.modules for name in {heavy}))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("options", [{"sampling": "poisson"}, FIXED_SIZE], ids=str)
+def test_a_curve_for_noise_never_seen_is_there_within_a_sliders_time(options):
+    times = []
+    for noise in (0.5123, 1.0123, 3.0123, 8.0123, 50.0123):
+        start = time.process_time()  # not of the wall: others may be busy
+        budget_curve(noise, 100, delta=1e-5, sampling_rate=0.2, **options)
+        times.append(time.process_time() - start)
+    assert np.median(times) < 0.1
 
 
 def test_orders_that_do_not_converge_stay_out_of_the_notebook(capfd):

@@ -395,7 +395,13 @@ def _epsilon_by_pld(
     for noise, count in rounds:
         part = _pld(noise / apart, sampling_rate, adjacency, interval).self_compose(count)
         whole = part if whole is None else whole.compose(part)
-    return float(min(whole.get_epsilon_for_delta(delta), everyone))
+    with np.errstate(over="ignore"):
+        epsilon = min(whole.get_epsilon_for_delta(delta), everyone)
+    if math.isinf(epsilon):  # beyond 700 the probabilities of losses underflow: RDP knows a bound
+        rate = sampling_rate if adjacency in _SUPPORTED["rdp", sampling] else 1.0
+        rdp = sum(count * _rdp_of_one_round(noise, rate, adjacency) for noise, count in rounds)
+        epsilon = _epsilon_from_rdp(rdp, delta, "rdp")
+    return float(epsilon)
 
 
 def _interval(noise: float, sampling_rate: float) -> float:
