@@ -18,6 +18,15 @@ from fltutor.attacks.inversion import (
     psnr,
     score,
 )
+from fltutor.attacks.membership import (
+    CoinModels,
+    lira_scores,
+    logit_confidences,
+    loss_scores,
+    roc_curve,
+    tpr_at_fpr,
+    train_on_coins,
+)
 from fltutor.attacks.poisoning import (
     add_trigger,
     attack_success_rate,
@@ -35,6 +44,7 @@ from fltutor.attacks.poisoning import (
 __all__ = [
     "HALF_GREY_LEVEL",
     "MAX_PSNR",
+    "CoinModels",
     "GradientMatch",
     "Recovery",
     "add_trigger",
@@ -47,13 +57,19 @@ __all__ = [
     "invert_dense_gradient",
     "invert_single_image",
     "largest_unnoticed_z",
+    "lira_scores",
     "little_is_enough",
+    "logit_confidences",
+    "loss_scores",
     "plant_backdoor",
     "psnr",
+    "roc_curve",
     "scale_update",
     "score",
     "send_constant",
     "send_noise",
     "sign_flip",
+    "tpr_at_fpr",
+    "train_on_coins",
     "under_attack",
 ]
