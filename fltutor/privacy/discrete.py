@@ -447,8 +447,8 @@ def _exact(number: Any, name: str, largest: float) -> Fraction:
         raise InvalidParameterError(f"{name} must be positive and finite, got {number}")
     if number > largest:
         raise InvalidParameterError(
-            f"{name} must be at most {largest:.6g}, got {float(number):.6g}: measure in larger "
-            "units, such as those of a coarser grid"
+            f"{name} must be at most {largest:.6g}, got {float(min(number, 1e300)):.6g} or more: "
+            "measure in larger units, such as those of a coarser grid"
         )
     return Fraction(number)
 
