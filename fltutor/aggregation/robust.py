@@ -292,12 +292,14 @@ def geometric_median(
     Each row pulls with a force of one, however far away it is. So a minority cannot carry the
     point away, and turning the coordinate axes changes nothing, unlike with :func:`median`.
     This is the exact median, without the smoothing of Pillutla et al. Each step is
-    Weiszfeld's, which always goes down, or Newton's where that goes down further.
+    Weiszfeld's, which always goes down, or Newton's, whole or shortened, where that goes
+    down further.
 
     Args:
         updates: One row per client, shape (n, d).
         tolerance: The search ends when the mean of the unit vectors from the point to the
-            rows, which is zero at the median, is no longer than this.
+            rows, which is zero at the median, is no longer than this, or when rounding lets
+            no step go down any more.
         max_steps: Give up after so many steps.
 
     Returns:
@@ -328,28 +330,37 @@ def geometric_median(
     rows = rows.T  # (n, min(n, d))
     if not np.isfinite(rows).all():
         raise InvalidUpdateError("rows lie farther apart than float64 can tell")
+    blur = 8 * len(rows) * np.finfo(np.float64).eps * row_norms(rows)  # rounding moved them so far
     point, tried, enough = np.zeros(rows.shape[1]), set(), tolerance * len(rows)
     for _ in range(max_steps):
-        distances, pull = _pull(rows, point)
+        distances, pull = _pull(rows, point, blur)
         nearest = int(distances.argmin())
         if nearest not in tried:  # may the search end on this row?
             tried.add(nearest)
-            around, pull_there = _pull(rows, rows[nearest])
+            around, pull_there = _pull(rows, rows[nearest], blur)
             if np.linalg.norm(pull_there) <= (around == 0).sum() + enough:
                 return updates[nearest].astype(np.float64)
         if np.linalg.norm(pull) <= enough:
-            return start + axes @ point
-        point = min(
-            _steps(rows, point, distances, pull), key=lambda new: _shortening(rows, point, new)
+            break
+        steps = _steps(rows, point, distances, pull)
+        changes = [_shortening(rows, point, new) for new in steps]
+        if not min(changes) < 0:
+            break
+        point = steps[int(np.argmin(changes))]
+    else:
+        raise InvalidParameterError(
+            f"max_steps = {max_steps} are too few for tolerance {tolerance:g}"
         )
-    raise InvalidParameterError(f"max_steps = {max_steps} are too few for tolerance {tolerance:g}")
+    return start + axes @ point
 
 
-def _pull(rows: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _pull(rows: np.ndarray, point: np.ndarray, blur: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distances from a point to all rows, and the sum of the unit vectors to those elsewhere."""
     away = rows - point
     distances = row_norms(away)
-    return distances, (away / np.where(distances > 0, distances, 1)[:, None]).sum(axis=0)
+    distances[distances <= blur] = 0
+    elsewhere = distances > 0
+    return distances, (away[elsewhere] / distances[elsewhere, None]).sum(axis=0)
 
 
 def _steps(
@@ -364,8 +375,8 @@ def _steps(
         return [weiszfeld]  # no second derivative here
     units = (rows - point) * inverse[:, None]
     curvature = inverse.sum() * np.eye(len(point)) - (units.T * inverse) @ units
-    newton = point + np.linalg.lstsq(curvature, pull, rcond=None)[0]
-    return [weiszfeld, newton]
+    newton = np.linalg.lstsq(curvature, pull, rcond=None)[0]  # may shoot far: also shorter ones
+    return [weiszfeld, *(point + newton / 4**shorter for shorter in range(10))]
 
 
 def _shortening(rows: np.ndarray, old: np.ndarray, new: np.ndarray) -> float:
