@@ -179,8 +179,8 @@ def noisy_row(
 
 def _within(steps: np.ndarray, sensitivity: float) -> np.ndarray:
     """Hold whole numbers to a norm exactly, whatever rounding did to the clipping before."""
-    while steps @ steps > sensitivity**2 * (1 - 1e-6):  # near enough to count in integers
+    while (squared := steps @ steps) > sensitivity**2 * (1 - 1e-6):  # near: count in integers
         if sum(int(step) ** 2 for step in steps) <= Fraction(sensitivity) ** 2:
             break
-        steps = np.trunc(steps * (1 - 2.0**-20))
+        steps = np.trunc(steps * min(1 - 2.0**-20, sensitivity / np.sqrt(squared)))
     return steps
