@@ -1,4 +1,5 @@
-"""Cryptographic noise against NumPy's generator, and how soon an epsilon is there.
+"""Cryptographic noise against NumPy's generator, discrete noise against the exact sampler,
+and how soon an epsilon is there.
 
 Each ratio is the other's time, or the time allowed, divided by ours; the two
 take turns in one run and the medians are compared.
@@ -7,6 +8,7 @@ take turns in one run and the medians are compared.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Callable
 from statistics import median
@@ -17,10 +19,17 @@ from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
 from fltutor.privacy.accounting import budget_curve, epsilon_after
+from fltutor.privacy.discrete import (
+    discrete_gaussian,
+    exact_discrete_gaussian,
+    sampling_distance,
+)
 from fltutor.privacy.mechanisms import system_normal
 
 SLIDER = 0.1  # seconds in which a slider's epsilon should be there
 SAMPLED = {"sampling_rate": 0.2, "sampling": "poisson"}
+SCALES = (10.0, 800.0, 2.0**20)  # a small table, the largest, and three in one draw
+EXACT, FAST = 1000, 1_000_000  # draws in one turn
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -72,6 +81,22 @@ def run() -> list[tuple[str, float, str]]:
         )
         for size in (100_000, 1_000_000)
     ]
+    rows += [
+        (
+            f"discrete Gaussian, sigma {sigma:,.0f}: draws a second against the exact sampler",
+            FAST
+            / EXACT
+            * ratio(
+                5,
+                lambda sigma=sigma: exact_discrete_gaussian(sigma**2, EXACT),
+                lambda sigma=sigma: discrete_gaussian(sigma, FAST),
+            ),
+            ">= 1000",
+        )
+        for sigma in SCALES
+    ]
+    furthest = max(sampling_distance(sigma) for sigma in SCALES)
+    rows.append(("discrete Gaussian: bits of a draw's distance", -math.log2(furthest), ">= 60"))
     slider = [
         ("no sampling, new noise", lambda: curve(next(new))),
         ("Poisson, known noise", lambda: curve(1.0, **SAMPLED)),
@@ -101,4 +126,4 @@ def run() -> list[tuple[str, float, str]]:
 
 if __name__ == "__main__":
     for name, value, target in run():
-        print(f"{name:84} {value:7.2f}  {target}")
+        print(f"{name:84} {value:9.2f}  {target}")
