@@ -299,7 +299,8 @@ def discrete_gaussian_mechanism(
 
     Returns:
         The noisy value, int64, the scale of the noise (its standard deviation, never more and
-        hardly less; see :func:`discrete_gaussian`), and whether it is a demonstration.
+        hardly less; see :func:`discrete_gaussian`), and whether it is a demonstration. What the
+        sampler adds to delta, :func:`delta_of_sampling` says for all draws of a run together.
 
     Raises:
         InvalidParameterError: If ``sensitivity`` or ``noise_multiplier`` is out of range, the

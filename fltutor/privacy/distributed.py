@@ -129,7 +129,7 @@ class NoiseShares:
                 f"bound on sums needs {LEAST_SHARE:g}: take a finer grid than "
                 f"{self.grid.fraction_bits} fraction bits"
             )
-        if not 0 < self.scale <= LARGEST_SIGMA:
+        if self.scale > LARGEST_SIGMA:
             raise InvalidParameterError(
                 f"the noise of one client would be {self.scale:.3g} steps of the grid, needed "
                 f"at most {LARGEST_SIGMA:.3g}: take a coarser grid"
@@ -201,11 +201,13 @@ def rdp_of_noise_shares(
 
     Reference:
         Kairouz, Liu and Steinke 2021, Proposition 14. https://arxiv.org/abs/2102.06387
-        Why the first bound holds: with loss of the Gaussian and a factor that varies by exp(tau)
-        at most, the moment of the loss is exp(tau (a - 1)) times that of a shifted sum, and
-        shifting costs nothing since the sum is subgaussian as its parts are (Canonne, Kamath
-        and Steinke 2020). The second is the triangle inequality of concentrated
-        differential privacy (Bun and Steinke 2016), once each way.
+        Why they hold, in one coordinate moved by k: the privacy loss of the sum is the
+        Gaussian's, ``(k^2 - 2 k x) / (2 n sigma^2)``, and a rest of at most tau. The Gaussian's is
+        linear in x, and the sum is subgaussian as its parts are (Canonne, Kamath and
+        Steinke 2020), so the mean of ``exp((a - 1) * loss)`` is at most what a Gaussian gives
+        times ``exp((a - 1) * tau)``: the first bound. The second goes from the sum to the Gaussian,
+        tau / 2 away, from there to its neighbour, and back to the sum's, by the triangle
+        inequality of concentrated differential privacy (Bun and Steinke 2016).
     """
     tau = divergence_of_sums(sigma, num_shares) if num_shares > 1 else 0.0
     loss, d = sensitivity / (math.sqrt(num_shares) * sigma), num_coordinates
