@@ -17,10 +17,16 @@ from scipy import stats
 
 from fltutor.aggregation import distributed_dp_mean, noisy_row
 from fltutor.aggregation.distributed import _within
-from fltutor.errors import InvalidParameterError, InvalidUpdateError, TooFewClients
+from fltutor.errors import (
+    BudgetExceededError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    TooFewClients,
+)
 from fltutor.fixed_point import FixedPoint
 from fltutor.knowledge import who_knows_what
 from fltutor.privacy.accounting import ORDERS, epsilon_after
+from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.distributed import (
     LEAST_SHARE,
     NoiseShares,
@@ -351,6 +357,48 @@ def test_the_sampler_is_counted_into_delta():
     assert spent.epsilon > 100
     assert spent.delta > 2e-60
     assert distributed_epsilon_after(30, delta=1e-3, **RUN).delta == 1e-3  # adds 1e-60 and less
+
+
+def test_the_effective_noise_multiplier_costs_no_less():
+    for grid, d, num_shares in [(FixedPoint(), 650, 8), (COARSE, 650, 8), (COARSE, 9, 1)]:
+        shares = plan(d, noise_multiplier=3.0, num_shares=num_shares, grid=grid)
+        noise = shares.effective_noise_multiplier
+        assert 2.0 < noise < 3.0
+        rdp = rdp_of_noise_shares(shares.sensitivity, shares.scale, num_shares, d)
+        assert (rdp <= ORDERS / 2 / noise**2 * (1 + 1e-12)).all()
+    assert plan(9).effective_noise_multiplier == 0
+
+
+def test_a_budget_is_charged_before_the_round_and_for_no_less_than_it_costs():
+    budget = PrivacyBudget(4.0, delta=1e-3)
+    result = mean(UPDATES, budget=budget)
+    run = {"clip_norm": 1.0, "noise_multiplier": 1.0, "num_coordinates": 40, "threshold": 4}
+    cost = distributed_epsilon_after(1, delta=1e-3, **run)
+    assert cost.epsilon <= result.spent.epsilon <= cost.epsilon * (1 + 1e-5)
+    assert dataclasses.replace(result.spent, epsilon=cost.epsilon) == cost
+    with pytest.raises(BudgetExceededError):
+        mean(UPDATES, budget=budget)
+    assert budget.rounds == 1
+
+
+def test_a_budget_pays_for_a_round_that_fails_but_not_for_one_that_is_refused():
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    with pytest.raises(TooFewClients):
+        mean(UPDATES, budget=budget, dropped=dict.fromkeys(range(3), Phase.UNMASKING))
+    assert budget.rounds == 1
+    for bad in ({"threshold": 3}, {"dropped": {9: Phase.UPLOAD}}, {"rng": 1}, {"clip_norm": 0}):
+        with pytest.raises(InvalidParameterError):
+            mean(UPDATES, budget=budget, **bad)
+    assert budget.rounds == 1
+
+
+def test_budgets_that_count_what_is_not_known_are_refused():
+    sampled = {"sampling": "poisson", "sampling_rate": 0.1}
+    for options in ({"accountant": "pld"}, sampled):
+        budget = PrivacyBudget(100.0, delta=1e-3, **options)
+        with pytest.raises(InvalidParameterError, match="budget must count with accountant 'rdp'"):
+            mean(UPDATES, budget=budget)
+        assert budget.rounds == 0
 
 
 def test_no_rounds_cost_nothing_and_no_noise_costs_infinity():

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
+from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE
 from fltutor.privacy.discrete import discrete_gaussian
-from fltutor.privacy.distributed import NoiseShares, guaranteed_shares
-from fltutor.protocols.masking import secagg_sum
-from fltutor.transcript import Phase
+from fltutor.privacy.distributed import ZERO_OUT, NoiseShares, guaranteed_shares
+from fltutor.protocols.masking import Session, secagg_sum
+from fltutor.transcript import Phase, uploaders
 from fltutor.vectors import clip_by_norm
+
+if TYPE_CHECKING:
+    from fltutor.privacy.accounting import PrivacySpent
+    from fltutor.privacy.budget import PrivacyBudget
 
 
 def distributed_dp_mean(
@@ -27,6 +34,7 @@ def distributed_dp_mean(
     threshold: int,
     num_colluding: int = 0,
     grid: FixedPoint = DEFAULT_GRID,
+    budget: PrivacyBudget | None = None,
     active_server: bool = False,
     round_number: int = 0,
     dropped: Mapping[int, Phase] | None = None,
@@ -65,6 +73,10 @@ def distributed_dp_mean(
         num_colluding: How many clients may collude with the server, below ``threshold``.
         grid: The grid that rows are rounded to. A coarse one costs privacy: rounding adds
             up to sqrt(d) / 2 steps to a row's norm.
+        budget: Charged for the round, as for Gaussian noise that costs no less, before anything
+            is sent. A round that fails after that stays charged. It must count by Rényi
+            divergences and without sampling. What the sampler adds to delta, below 1e-36 up
+            to an epsilon of 60 and a billion draws, is left out.
         active_server, round_number, keep_payloads: As in ``secagg_sum``.
         dropped: The phase in which a client leaves, by client number.
         rng: None draws each client's noise from the operating system. A seeded generator marks
@@ -72,12 +84,13 @@ def distributed_dp_mean(
         allow_no_noise: Must be True to accept ``noise_multiplier=0`` (epsilon is infinite).
 
     Returns:
-        The noisy average. Its epsilon belongs to the whole run.
+        The noisy average, and what the budget then says. Its epsilon belongs to the whole run.
 
     Raises:
         InvalidParameterError: If weights are given, a parameter is out of range, a row with
-            its noise could leave the grid, or the sum the ring; nothing is sent then.
+            its noise could leave the grid, or the sum the ring. Nothing is charged then.
         InvalidUpdateError: If ``updates`` is no float matrix.
+        BudgetExceededError: If the budget does not allow the round; nothing is sent then.
         TooFewClients: If fewer than ``threshold`` are left in some phase. Nothing is
             released then, and a new try draws new noise.
 
@@ -120,6 +133,9 @@ def distributed_dp_mean(
         grid,
         allow_no_noise,
     )
+    Session(len(updates), threshold, grid=grid, active_server=active_server)  # refuses
+    uploaders(len(updates), dropped)  # refuses
+    spent = None if budget is None else _charge(budget, shares)
     result = secagg_sum(
         (noisy_row(update, shares, rng)[np.newaxis] for update in updates),
         dropped,
@@ -136,6 +152,7 @@ def distributed_dp_mean(
         result.transcript,
         demonstration=rng is not None,
         clip_norm=float(clip_norm),
+        spent=spent,
     )
 
 
@@ -175,6 +192,20 @@ def noisy_row(
     if shares.noise_multiplier:
         steps = steps + discrete_gaussian(shares.scale, len(steps), rng)
     return steps * shares.grid.resolution
+
+
+def _charge(budget: PrivacyBudget, shares: NoiseShares) -> PrivacySpent:
+    """Charge one round; what adding or removing a client costs, zeroing its row costs too."""
+    before = budget.spent
+    if before.accountant != "rdp" or before.sampling != "none":
+        raise InvalidParameterError(
+            "budget must count with accountant 'rdp' and sampling 'none': nothing else is known of "
+            f"a sum of discrete Gaussians; got {before.accountant!r} and {before.sampling!r}"
+        )
+    spent = budget.charge(shares.effective_noise_multiplier)
+    if spent.adjacency == ADD_OR_REMOVE_ONE:
+        spent = dataclasses.replace(spent, adjacency=ZERO_OUT)
+    return spent
 
 
 def _within(steps: np.ndarray, sensitivity: float) -> np.ndarray:

@@ -122,6 +122,19 @@ class NoiseShares:
         """The largest magnitude that the noise of one client can have, in steps of the grid."""
         return largest_draw(self.scale) if self.noise_multiplier else 0
 
+    @property
+    def effective_noise_multiplier(self) -> float:
+        """The noise multiplier of real-valued Gaussian noise that costs no less than these shares.
+
+        A little below ``noise_multiplier``: rounding lengthens rows, and a sum of discrete
+        Gaussians is not quite one. For accountants that count by Rényi divergences.
+        """
+        if self.noise_multiplier == 0:
+            return 0.0
+        tau = divergence_of_sums(self.scale, self.num_shares) if self.num_shares > 1 else 0.0
+        loss = self.sensitivity / (math.sqrt(self.num_shares) * self.scale)
+        return 1 / (loss + tau * math.sqrt(self.num_coordinates))
+
     def _require_a_scale_that_fits(self) -> None:
         if self.num_shares > 1 and not self.scale >= LEAST_SHARE:
             raise InvalidParameterError(
