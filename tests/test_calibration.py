@@ -18,7 +18,7 @@ DELTAS = [1e-15, 1e-12, 1e-9, 1e-6, 1e-5, 1e-3, 0.01, 0.1, 0.5]
 
 def exact_delta(epsilon, noise_multiplier):
     """Theorem 8 of Balle and Wang, right to 40 digits although its two terms nearly cancel."""
-    with mpmath.workdps(40 + 40 + int(epsilon)):
+    with mpmath.workdps(120):
         e, z = mpmath.mpf(epsilon), mpmath.mpf(noise_multiplier)
 
         def normal(x):
@@ -42,6 +42,15 @@ def test_delta_is_right_and_on_the_safe_side(epsilon):
             compared += 1
         assert exact <= gaussian_delta(epsilon, noise) <= 1
     assert compared >= 7
+
+
+@pytest.mark.parametrize("shift", [-5.0, 0.0, 5.0])
+def test_delta_is_right_where_losses_beyond_epsilon_count_in_full_almost_at_once(shift):
+    # little noise and a large epsilon, so that the upper end of Theorem 8 is at ``shift``
+    for noise in np.geomspace(1e-10, 0.05, 30):
+        epsilon = (1 / (2 * noise) - shift) / noise
+        exact = exact_delta(epsilon, noise)
+        assert 0 <= excess(gaussian_delta(epsilon, noise), exact) <= 2e-10
 
 
 def test_a_formula_that_cancels_is_caught_by_the_same_comparison():

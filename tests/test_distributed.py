@@ -184,6 +184,13 @@ def test_whatever_clipping_did_the_norm_is_held_in_integers():
                 assert held.tolist() == steps
 
 
+def test_a_client_whose_clipping_fails_still_keeps_to_the_sensitivity(monkeypatch):
+    monkeypatch.setattr("fltutor.aggregation.distributed.clip_by_norm", lambda rows, norm: rows)
+    steps = steps_of(noisy_row(np.array([3.0, 4.0]), plan(2)), COARSE)
+    assert sum(step**2 for step in steps) <= plan(2).sensitivity ** 2
+    assert steps[1] > steps[0] > 100
+
+
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_a_row_with_nan_counts_as_zero_and_still_brings_its_noise(bad):
     update = np.array([1.0, bad, 0.0])

@@ -59,7 +59,8 @@ def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:
     a = float(upper)
     end = a + math.hypot(a, 10) if a > 0 else 100 / (math.hypot(a, 10) - a)
     # phi(t - a) = phi(a) exp(a t - t^2 / 2), which falls to exp(-50) of its start at the end
-    edges = end * np.append(0.0, 2.0 ** np.arange(-24, 1))
+    # panels that halve towards 0, where the other factor may rise within the first z
+    edges = end * np.append(0.0, 2.0 ** np.arange(-40, 1))
     middles, halves = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     t = middles[:, None] + halves[:, None] * _NODES
     integrand = np.exp(a * t - t**2 / 2) * -np.expm1(-t / float(noise))
