@@ -47,12 +47,13 @@ def cohorts(draw):
 
 
 def assert_average(got, clients, weights):
-    """Compare with ``np.average`` in float64.
+    """Compare with ``np.average`` in float64, its weights scaled so that no product underflows.
 
     Both add n products in float64, each rounding by 2^-53 of a product, and so differ by
     2 (n + 3) 2^-53 of the largest number at most; then the dtype of the tensor rounds,
     by half of its eps, or of its smallest number.
     """
+    weights = np.asarray(weights, np.float64) / max(weights)
     for position, average in enumerate(got):
         stack = np.stack([client[position] for client in clients]).astype(np.float64)
         assert average.dtype == clients[0][position].dtype
@@ -60,7 +61,7 @@ def assert_average(got, clients, weights):
         info = np.finfo(average.dtype)
         np.testing.assert_allclose(
             average.astype(np.float64),
-            np.average(stack, axis=0, weights=np.asarray(weights, np.float64)),
+            np.average(stack, axis=0, weights=weights),
             rtol=float(info.eps),
             atol=2 * (len(clients) + 3) * 2.0**-53 * np.abs(stack).max(initial=0)
             + float(info.smallest_subnormal),
