@@ -14,10 +14,17 @@ from collections.abc import Callable
 from statistics import median
 
 import numpy as np
-from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+from dp_accounting import (
+    GaussianDpEvent,
+    NeighboringRelation,
+    PoissonSampledDpEvent,
+    SampledWithoutReplacementDpEvent,
+)
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
+from fltutor.explorers.differential_privacy import spending
+from fltutor.privacy import renyi
 from fltutor.privacy.accounting import budget_curve, epsilon_after
 from fltutor.privacy.discrete import (
     discrete_gaussian,
@@ -28,6 +35,7 @@ from fltutor.privacy.mechanisms import system_normal
 
 SLIDER = 0.1  # seconds in which a slider's epsilon should be there
 SAMPLED = {"sampling_rate": 0.2, "sampling": "poisson"}
+DRAWN = {"sampling_rate": 0.2, "sampling": "fixed-size", "adjacency": "replace-one"}
 SCALES = (10.0, 800.0, 2.0**20)  # a small table, the largest, and three in one draw
 EXACT, FAST = 1000, 1_000_000  # draws in one turn
 
@@ -56,6 +64,11 @@ def pld_by_dp_accounting(noise: float) -> None:
     """Epsilon after 100 rounds on the default grid."""
     event = PoissonSampledDpEvent(0.2, GaussianDpEvent(noise))
     PLDAccountant().compose(event, 100).get_epsilon(1e-5)
+
+
+def rdp_by_dp_accounting(event, relation: NeighboringRelation) -> None:
+    """Divergences of one round at every order."""
+    RdpAccountant(neighboring_relation=relation).compose(event)
 
 
 def run() -> list[tuple[str, float, str]]:
@@ -100,6 +113,9 @@ def run() -> list[tuple[str, float, str]]:
     slider = [
         ("no sampling, new noise", lambda: curve(next(new))),
         ("Poisson, known noise", lambda: curve(1.0, **SAMPLED)),
+        ("Poisson, new noise", lambda: curve(next(new), **SAMPLED)),
+        ("fixed size, new noise", lambda: curve(next(new), **DRAWN)),
+        ("PLD asked: the first picture", lambda: next(spending(next(new), 0.2, 100, 1e-5, "pld"))),
     ]
     for name, call in slider:
         call()
@@ -114,6 +130,30 @@ def run() -> list[tuple[str, float, str]]:
             ">= 50",
         )
     )
+    one_round = {
+        "Poisson": (
+            lambda: rdp_by_dp_accounting(
+                PoissonSampledDpEvent(0.2, GaussianDpEvent(next(new))),
+                NeighboringRelation.ADD_OR_REMOVE_ONE,
+            ),
+            lambda: renyi.poisson(next(new), 0.2),
+        ),
+        "fixed size": (
+            lambda: rdp_by_dp_accounting(
+                SampledWithoutReplacementDpEvent(1000, 200, GaussianDpEvent(next(new))),
+                NeighboringRelation.REPLACE_ONE,
+            ),
+            lambda: renyi.fixed_size(next(new), 0.2),
+        ),
+    }
+    rows += [
+        (
+            f"divergences of one round, {name}, new noise: against dp-accounting",
+            ratio(5, *calls),
+            ">= 10",
+        )
+        for name, calls in one_round.items()
+    ]
     rows.append(
         (
             "epsilon by PLD, Poisson, new noise: against dp-accounting on its default grid",

@@ -146,7 +146,7 @@ def test_low_order_bits_of_floating_point_noise_rule_a_world_out():
         noisy = gaussian_mechanism(np.full(100_000, float(value)), 1.0, z).value
         share.append(np.mean((noisy > 0) & (noisy < 0.5) & (noisy * 2**53 % 1 != 0)))
     assert share[1] == 0  # exactly: 1 plus a multiple of 2^-53 is one
-    # from 2^-(k+1) to 2^-k one float in 2^k is a multiple of 2^-53: below 1/2, two in three are none
+    # between 2^-(k+1) and 2^-k one float in 2^k is a multiple of 2^-53: in all, 2/3 are none
     expected = 2 / 3 * 0.5 * math.exp(-(0.25**2) / 2 / z**2) / (z * math.sqrt(2 * math.pi))
     assert abs(share[0] - expected) < 6 * math.sqrt(expected / 100_000)
     assert discrete_gaussian(1024 * z, 10).dtype == np.int64
