@@ -27,6 +27,7 @@ def test_charging_round_by_round_costs_what_the_run_costs(options):
         spent = budget.charge(noise)
     assert spent == budget.spent == epsilon_of_rounds({3.0: 1, 2.0: 2}, delta=1e-3, **options)
     assert budget.rounds == 3
+    assert repr(budget) == f"<PrivacyBudget of 1000 after 3 rounds: {spent}>"
 
 
 def test_the_round_that_would_pass_the_budget_is_refused_and_costs_nothing():

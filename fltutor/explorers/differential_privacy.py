@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import ipywidgets as ipw
 import numpy as np
@@ -19,7 +18,6 @@ from fltutor.privacy.accounting import (
     budget_curve,
     epsilon_after,
 )
-from fltutor.privacy.calibration import gaussian_delta
 from fltutor.widgets import Explorer, explorer
 
 MAX_ROUNDS = 300
@@ -91,8 +89,8 @@ def spending(
     }
     everyone = budget_curve(noise, rounds, delta=delta, adjacency=adjacency)
     at = np.unique(np.rint(np.geomspace(1, rounds, 8)).astype(int))
-    apart = noise / 2 if adjacency == REPLACE_ONE else noise
-    added = np.array([t * epsilon_of_one(apart, delta / t) for t in at.tolist()])
+    one = {"noise_multiplier": noise, "accountant": "pld", "adjacency": adjacency}
+    added = np.array([t * epsilon_after(1, delta=delta / t, **one).epsilon for t in at.tolist()])
     coarse = (everyone, at, added)
     if accountant != "pld":
         curve = budget_curve(noise, rounds, accountant=accountant, **terms)
@@ -109,30 +107,6 @@ def spending(
     ]
     epsilon = np.array([0.0, *(spent.epsilon for spent in counts)])
     yield Spending(np.array([0, *at]), epsilon, *coarse, counts[-1])
-
-
-@lru_cache(maxsize=4096)
-def epsilon_of_one(noise: float, delta: float) -> float:
-    """Epsilon of a single Gaussian sum, exactly: where its delta comes down to ``delta``.
-
-    Example:
-        >>> round(epsilon_of_one(1.0, 1e-3), 2), epsilon_of_one(0.0, 1e-3)
-        (3.14, inf)
-    """
-    if noise == 0:
-        return np.inf
-    if gaussian_delta(0.0, noise) <= delta:
-        return 0.0
-    too_small, enough = 0.0, 1.0
-    while gaussian_delta(enough, noise) > delta:
-        too_small, enough = enough, 2 * enough
-    while enough - too_small > 1e-6 * enough:
-        middle = (too_small + enough) / 2
-        if gaussian_delta(middle, noise) > delta:
-            too_small = middle
-        else:
-            enough = middle
-    return enough
 
 
 def privacy_losses(

@@ -18,8 +18,9 @@ pld             fixed-size      replace-one
 tightest, and slower. ``"rdp"`` follows Rényi divergences at 156 orders from 1.1 to
 1024 and converts them as Canonne, Kamath and Steinke (2020, Proposition 12): fast,
 and looser. ``"moments"`` is the same with the older conversion of Abadi et al.
-(2016), never better, for numbers published before 2020. All are upper bounds. The
-distributions are dp-accounting's work; the divergences are those of
+(2016), never better, for numbers published before 2020. All are upper bounds.
+dp-accounting follows the distributions, on a grid and rounding upwards; without sampling
+PLD is exact (:mod:`fltutor.privacy.calibration`). The divergences are those of
 :mod:`fltutor.privacy.renyi`, because a slider cannot wait for dp-accounting's.
 
 *Adjacency.* Adding or removing a participant moves the sum by at most one clipping
@@ -56,6 +57,7 @@ import numpy as np
 
 from fltutor.errors import InvalidParameterError
 from fltutor.privacy import renyi
+from fltutor.privacy.calibration import gaussian_delta
 from fltutor.privacy.renyi import ORDERS
 
 ADD_OR_REMOVE_ONE, REPLACE_ONE = "add-or-remove-one", "replace-one"
@@ -383,14 +385,15 @@ def _epsilon_by_pld(
 ) -> float:
     """Epsilon of some rounds with each noise multiplier, as (noise multiplier, rounds)."""
     # Without sampling all rounds together are one Gaussian with less noise.
+    steps = 2 if adjacency == REPLACE_ONE else 1
     together = 1 / math.sqrt(sum(count / noise**2 for noise, count in rounds))
     everyone = math.inf
     if sampling_rate == 1 or sampling == "fixed-size":
-        everyone = _pld(together, 1.0, adjacency, 1 / together / 1000).get_epsilon_for_delta(delta)
+        everyone = _epsilon_of_gaussian(together / steps, delta)
     if sampling_rate == 1:
-        return float(everyone)
+        return everyone
     apart = 2 if sampling == "fixed-size" else 1  # see the top of this module
-    interval = _interval(min(noise for noise, _ in rounds) / apart, sampling_rate)
+    interval = _interval(rounds, apart, sampling_rate, delta, adjacency)
     whole = None
     for noise, count in rounds:
         part = _pld(noise / apart, sampling_rate, adjacency, interval).self_compose(count)
@@ -404,13 +407,40 @@ def _epsilon_by_pld(
     return float(epsilon)
 
 
-def _interval(noise: float, sampling_rate: float) -> float:
-    """A grid for the losses of one round that resolves their spread, with bounded work.
+@lru_cache(maxsize=4096)
+def _epsilon_of_gaussian(noise: float, delta: float) -> float:
+    """Epsilon of one Gaussian sum, exactly but for 1e-9 upwards, from its delta."""
+    if gaussian_delta(0.0, noise) <= delta:
+        return 0.0
+    too_small, enough = 0.0, 1.0
+    while gaussian_delta(enough, noise) > delta:
+        too_small, enough = enough, 2 * enough
+    while enough - too_small > 1e-9 * enough:
+        middle = (too_small + enough) / 2
+        if gaussian_delta(middle, noise) > delta:
+            too_small = middle
+        else:
+            enough = middle
+    return enough
+
+
+def _interval(
+    rounds: tuple[tuple[float, int], ...],
+    apart: int,
+    sampling_rate: float,
+    delta: float,
+    adjacency: str,
+) -> float:
+    """A grid that resolves the losses of one round, with bounded work for all of them.
 
     A coarser grid than dp-accounting's 1e-4 errs upwards.
     """
-    width = 10 / noise + 0.5 / noise**2
-    return max(min(sampling_rate / noise / 20, 0.002), width / 1e5)
+    least, most = min(rounds)[0] / apart, max(rounds)[0] / apart
+    width = 10 / least + 0.5 / least**2  # of the losses of one round
+    steps = 2 if adjacency == REPLACE_ONE else 1
+    rdp = sum(t * _rdp_of_one_round(z / steps, sampling_rate, ADD_OR_REMOVE_ONE) for z, t in rounds)
+    reach = _epsilon_from_rdp(rdp, delta, "rdp")  # about as far as the losses of the run go
+    return max(min(sampling_rate / most / 20, 0.002), width / 1e5, reach / 1e5)
 
 
 @lru_cache(maxsize=64)

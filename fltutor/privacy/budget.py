@@ -69,6 +69,9 @@ class PrivacyBudget:
         )
         self._spent = self._epsilon_of({}, num_clients=num_clients)
 
+    def __repr__(self) -> str:
+        return f"<PrivacyBudget of {self.epsilon:g} after {self.rounds} rounds: {self._spent}>"
+
     @property
     def spent(self) -> PrivacySpent:
         """What all rounds charged so far cost together."""
