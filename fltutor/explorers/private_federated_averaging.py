@@ -1,0 +1,294 @@
+"""Notebook 11: private training with fixed and adaptive clipping, and attacks on a release."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+
+import ipywidgets as ipw
+import numpy as np
+
+from fltutor.aggregation import AdaptiveClip, AggregateResult, dp_mean
+from fltutor.attacks import Recovery
+from fltutor.data import load_digits, partition_iid
+from fltutor.explorers.secure_aggregation import Cohort, one_digit_each
+from fltutor.models import mlp
+from fltutor.plots.private_federated_averaging import draw_private_run
+from fltutor.plots.style import new_figure
+from fltutor.privacy.accounting import budget_curve, epsilon_after
+from fltutor.simulation import Round, federated_rounds
+from fltutor.vectors import clip_by_norm, row_norms
+from fltutor.widgets import Explorer, explorer
+
+CLIENTS = (10, 20, 50, 100, 200, 400)
+SAMPLING_RATES = (0.1, 0.2, 0.5, 1.0)
+CLIPS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+FIXED = "fixed"
+QUANTILES = (FIXED, 0.1, 0.3, 0.5, 0.7, 0.9)
+MAX_ROUNDS = 40
+DELTA = 1e-3
+LOCAL_EPOCHS = 5
+LEARNING_RATE = 0.3
+CLIP_LEARNING_RATE = 0.5
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@dataclass(frozen=True)
+class PrivateRun:
+    """One private training, as far as it has come.
+
+    Attributes:
+        clients: How many clients share the 1,442 training digits.
+        sampling_rate: The probability with which each takes part in a round.
+        noise: The noise multiplier.
+        quantile: The target of adaptive clipping; None if the clipping norm was fixed.
+        rounds: How many rounds were asked for; ``accuracy`` may still be on its way.
+        accuracy: Test accuracy, one number per round done so far and one before.
+        clips: The clipping norm of each round done.
+        norms: The median length of the clients' updates in each round done, NaN if nobody
+            came. A real server cannot know it.
+        epsilon: Epsilon after 0 to ``rounds`` rounds, at client level.
+        spent: The last epsilon in words, with delta and all that belongs beside it.
+    """
+
+    clients: int
+    sampling_rate: float
+    noise: float
+    quantile: float | None
+    rounds: int
+    accuracy: np.ndarray = field(repr=False)
+    clips: np.ndarray = field(repr=False)
+    norms: np.ndarray = field(repr=False)
+    epsilon: np.ndarray = field(repr=False)
+    spent: str
+
+
+def private_run(
+    clients: int,
+    sampling_rate: float,
+    noise: float,
+    clip: float,
+    quantile: float | str = FIXED,
+    rounds: int = 20,
+    *,
+    seed: int = 0,
+) -> Iterator[PrivateRun]:
+    """Train on the digits with private averages, yielding as rounds are done.
+
+    The run of each setting is kept, so fewer rounds are a prefix of it and more
+    rounds go on where it stopped. Noise is seeded: a demonstration, no protection.
+
+    Args:
+        clients: How many clients share the training digits evenly.
+        sampling_rate: The probability with which each client takes part in a round.
+        noise: Noise multiplier; 0 trains without noise (epsilon is infinite).
+        clip: The clipping norm, or where it starts.
+        quantile: The target of adaptive clipping, or ``"fixed"``.
+        rounds: How many rounds to show.
+        seed: Seed of the split, the samples, the shuffles and the noise.
+
+    Example:
+        >>> *_, run = private_run(100, 0.5, noise=2.0, clip=0.1, quantile=0.5, rounds=2)
+        >>> len(run.accuracy), len(run.clips), bool(run.clips[1] > run.clips[0])
+        (3, 2, True)
+    """
+    target = None if quantile == FIXED else float(quantile)
+    kept = _kept_run(clients, sampling_rate, noise, clip, target, seed)
+    sampled = {"sampling_rate": sampling_rate, "sampling": "poisson"} if sampling_rate < 1 else {}
+    epsilon = budget_curve(noise, rounds, delta=DELTA, **sampled)
+    spent = str(epsilon_after(rounds, noise_multiplier=noise, delta=DELTA, **sampled))
+    while True:
+        yield PrivateRun(
+            clients,
+            sampling_rate,
+            noise,
+            target,
+            rounds,
+            np.array([done.accuracy for done in kept.rounds[: rounds + 1]]),
+            np.array([done.clip_norm for done in kept.rounds[1 : rounds + 1]]),
+            np.array(kept.norms[:rounds]),
+            epsilon,
+            spent,
+        )
+        if len(kept.rounds) > rounds:
+            return
+        with _ONE_AT_A_TIME:  # a slider and a cell may ask for the same run
+            try:
+                kept.rounds.append(next(kept.running))
+            except BaseException:  # an interrupted run cannot go on: the next one starts afresh
+                _kept_run.cache_clear()
+                raise
+
+
+@dataclass(frozen=True)
+class _KeptRun:
+    rounds: list[Round]
+    norms: list[float]
+    running: Iterator[Round]
+
+
+@lru_cache(maxsize=256)
+def _kept_run(
+    clients: int, sampling_rate: float, noise: float, clip: float, target: float | None, seed: int
+) -> _KeptRun:
+    """The rounds of a run so far, and the run itself, ready to go on."""
+    digits, norms = load_digits(), []
+    rng = np.random.default_rng(seed)
+    if target is not None:
+        clip = AdaptiveClip(clip, quantile=target, learning_rate=CLIP_LEARNING_RATE)
+
+    def aggregate(updates: np.ndarray, weights: None) -> AggregateResult:
+        norms.append(float(np.median(row_norms(updates))) if len(updates) else np.nan)
+        return dp_mean(
+            updates,
+            clip_norm=clip,
+            noise_multiplier=noise,
+            expected_cohort=sampling_rate * clients,
+            rng=rng,
+            allow_no_noise=True,
+        )
+
+    running = federated_rounds(
+        _model(),
+        digits,
+        partition_iid(digits.y, clients, rng),
+        learning_rate=LEARNING_RATE,
+        local_epochs=LOCAL_EPOCHS,
+        seed=seed,
+        client_fraction=sampling_rate,
+        poisson_sampling=True,
+        weigh_by_examples=False,
+        aggregate=aggregate,
+    )
+    return _KeptRun([next(running)], norms, running)
+
+
+@cache
+def _model():
+    return mlp()  # one model for all runs, so that it compiles once
+
+
+def last_of(seeds: int, *setting: float | str, rounds: int) -> list[PrivateRun]:
+    """Run one setting to the end with several seeds.
+
+    Args:
+        seeds: How many, from 0 on.
+        setting: As in :func:`private_run`: clients, sampling rate, noise, clip, quantile.
+        rounds: How many rounds.
+    """
+    return [[*private_run(*setting, rounds=rounds, seed=seed)][-1] for seed in range(seeds)]
+
+
+# --- attacks on what is published -----------------------------------------------------------------
+
+SHORT = 0.1
+"""A clipping norm below the length of every update of one digit: all of them are clipped."""
+
+
+def attack_each(cohort: Cohort, released: np.ndarray) -> Recovery:
+    """Run the inversion of notebook 07, unchanged, on one vector per client.
+
+    Args:
+        cohort: The clients, with the images that the guesses are scored on.
+        released: What is seen of each client, shape (n, d).
+    """
+    found = [cohort.attack(vector, (client,)) for client, vector in enumerate(released)]
+    return Recovery(
+        np.concatenate([one.images for one in found]),
+        np.concatenate([one.psnr for one in found]),
+        np.concatenate([one.exact for one in found]),
+    )
+
+
+def released_alone(cohort: Cohort, noise_multiplier: float, seed: int = 0) -> np.ndarray:
+    """What a private server would publish about each client alone: the attacker's best case.
+
+    Returns:
+        Shape (n, d). The noise is seeded: a demonstration.
+    """
+    rng = np.random.default_rng(seed)
+    return np.stack(
+        [
+            dp_mean(
+                update[None],
+                clip_norm=SHORT,
+                noise_multiplier=noise_multiplier,
+                expected_cohort=1,
+                rng=rng,
+            ).update
+            for update in cohort.updates
+        ]
+    )
+
+
+def in_or_out(noise_multiplier: float, trials: int = 200, *, seed: int = 0) -> np.ndarray:
+    """Guess from a private mean of ten clients whether one of them was there.
+
+    The attacker is the one that differential privacy is about: it knows everybody's update,
+    and not whether this client came. It says "in" if the release, less what the others
+    give, points more than half the way to the client's clipped update.
+
+    Args:
+        noise_multiplier: Of the release.
+        trials: Half of them with the client, half without.
+        seed: Of the noise: a demonstration.
+
+    Returns:
+        Whether each guess was right, shape (trials,).
+
+    Example:
+        >>> in_or_out(0.05, trials=4)
+        array([ True,  True,  True,  True])
+    """
+    cohort, rng = one_digit_each(10), np.random.default_rng(seed)
+    clipped = clip_by_norm(cohort.updates, SHORT).astype(np.float64)
+    right = []
+    for trial in range(trials):
+        suspect, came = trial % len(clipped), trial < trials / 2
+        others = np.delete(clipped, suspect, axis=0)
+        release = dp_mean(
+            clipped if came else others,
+            clip_norm=SHORT,
+            noise_multiplier=noise_multiplier,
+            expected_cohort=10,
+            rng=rng,
+        ).update
+        trace = 10 * release - others.sum(axis=0)
+        right.append((trace @ clipped[suspect] > SHORT**2 / 2) == came)
+    return np.array(right)
+
+
+def most_right(epsilon: float, delta: float) -> float:
+    """The largest share of right answers to "in or out?" that epsilon and delta allow.
+
+    No attack on a release of this epsilon does better, if in and out are equally likely.
+
+    Example:
+        >>> most_right(0.0, 0.0), round(most_right(1.0, 1e-3), 3)
+        (0.5, 0.731)
+
+    Reference:
+        Kairouz, Oh and Viswanath, ICML 2015, Theorem 2.1: true and false positives under
+        (epsilon, delta). https://arxiv.org/abs/1311.0776
+    """
+    return float((1 + delta * np.exp(-epsilon)) / (1 + np.exp(-epsilon)))
+
+
+def private_run_explorer() -> Explorer:
+    """Slide clients, sampling, noise, clip and rounds; watch accuracy, clip path and epsilon."""
+    options = {
+        "clients": (CLIENTS, 100, "clients"),
+        "sampling_rate": (SAMPLING_RATES, 0.5, "sampling rate q"),
+        "noise": (tuple(np.arange(0, 8.5, 0.5).tolist()), 2.0, "noise multiplier z"),
+        "clip": (CLIPS, 0.1, "clipping norm (start)"),
+        "quantile": (QUANTILES, 0.5, "quantile, or fixed"),
+    }
+    controls: dict[str, ipw.Widget] = {
+        name: ipw.SelectionSlider(options=values, value=value, description=description)
+        for name, (values, value, description) in options.items()
+    }
+    controls["rounds"] = ipw.IntSlider(20, min=1, max=MAX_ROUNDS, description="rounds")
+    return explorer(private_run, draw_private_run, controls, figure=new_figure(11, 3.4))
