@@ -44,7 +44,7 @@ def check_gaussian_rdp(mine: Callable[[float, float, int], float]) -> None:
             "what standard deviations do: divergences add up, without a root": lambda a, z, t: (
                 math.sqrt(t) * a / (2 * z**2)
             ),
-            "for the order below: the exponents of p and q are a and 1 - a": lambda a, z, t: (
+            "for the order below: the exponents of the densities are a and 1 - a": lambda a, z, t: (
                 t * (a - 1) / (2 * z**2)
             ),
             "the logarithm of the moment: divide by order - 1": lambda a, z, t: (
