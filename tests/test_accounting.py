@@ -467,6 +467,8 @@ def test_the_ends_of_the_range(accountant):
     assert epsilon(0, 0.0, accountant=accountant) == 0
     assert epsilon(1, 0.0, accountant=accountant) == math.inf
     assert epsilon(5, 1.0, 0.0, sampling="poisson", accountant=accountant) == 0
+    # dp_accounting 0.6, rdp/rdp_privacy_accountant_test.py, test_zero_fixed_batch_sample
+    assert epsilon(1, 1.0, 0.0, 1e-10, accountant=accountant, **FIXED_SIZE) == 0
     assert 0 <= epsilon(1, 1e6, accountant=accountant) < 0.02
     assert 4e4 < epsilon(10, 0.01, accountant=accountant) < 6e4
 
