@@ -266,8 +266,8 @@ def test_drawings_say_the_numbers_they_are_given():
     figure = new_figure()
     said = draw_people(figure, {50: np.array([0.2, 0.4]), 100: np.array([0.6, 0.6])}, 0.66)
     assert said == (
-        "Mean accuracy: 50 clients 0.300 (standard error 0.100), 100 clients 0.600 "
-        "(standard error 0.000)."
+        "Mean accuracy and its standard error.\n50 clients: 0.300 ± 0.100, "
+        "100 clients: 0.600 ± 0.000."
     )
     low, high = figure.axes[0].containers[0].lines[2][0].get_segments()[0][:, 1]
     assert (high - low) / 4 == pytest.approx(0.1)
@@ -275,7 +275,7 @@ def test_drawings_say_the_numbers_they_are_given():
     figure.clear()
     runs = {("fixed", 0.1): [made_up_run(None)], ("adaptive", 0.1): [made_up_run()]}
     assert draw_clip_starts(figure, runs) == (
-        "Mean accuracy after 2 rounds. fixed, 0.1: 0.75, adaptive, 0.1: 0.75."
+        "Mean accuracy after 2 rounds, by kind and start.\nfixed, 0.1: 0.75; adaptive, 0.1: 0.75."
     )
     styles = [line.get_linestyle() for line in figure.axes[0].lines]
     assert styles == ["--", "-"]
@@ -291,7 +291,7 @@ def test_drawings_say_the_numbers_they_are_given():
         limit=(1.0, 1.0, 0.97),
     )
     assert said == (
-        "The inversion is worse than the mean digit from z = 0.1, epsilon = 85. The test is right "
+        "The inversion is worse than the mean digit from z = 0.1, epsilon = 85.\nThe test is right "
         "less than 9 times in 10 from z = 1, epsilon = 3.5."
     )
     tops = [ax for ax in figure.axes if ax.get_xlabel() == "epsilon of one release"]
@@ -303,7 +303,7 @@ def test_drawings_say_the_numbers_they_are_given():
     said = draw_noise_of_average(
         figure, {"central": {5: 0.4, 20: 0.1}, "local": {5: 0.9, 20: 0.45}}
     )
-    assert said == "Noise of the average of [5, 20] clients: central 0.4, 0.1; local 0.9, 0.45."
+    assert said == "Noise of the average of [5, 20] clients.\ncentral 0.4, 0.1; local 0.9, 0.45."
 
 
 # --- checks -------------------------------------------------------------------------------------

@@ -43,7 +43,7 @@ def draw_people(figure: Figure, accuracy: Mapping[int, np.ndarray], epsilon: flo
     for count, values in accuracy.items():
         ax.plot([count] * len(values), values, ".", color=GREY, ms=4)
     for count, mean, error in zip(counts, means, errors, strict=True):
-        said.append(f"{count} clients {mean:.3f} (standard error {error:.3f})")
+        said.append(f"{count} clients: {mean:.3f} ± {error:.3f}")
     ax.axhline(0.1, color=GREY, ls=":", lw=1)
     ax.annotate("guessing", (counts[-1], 0.1), ha="right", va="bottom", color="#555555")
     ax.set_xscale("log")
@@ -56,7 +56,7 @@ def draw_people(figure: Figure, accuracy: Mapping[int, np.ndarray], epsilon: flo
         xlabel="clients that share the digits",
         ylabel="test accuracy (share right)",
     )
-    return "Mean accuracy: " + ", ".join(said) + "."
+    return "Mean accuracy and its standard error.\n" + ", ".join(said) + "."
 
 
 def draw_clip_starts(figure: Figure, runs: Mapping[tuple[str, float], Sequence[PrivateRun]]) -> str:
@@ -93,7 +93,7 @@ def draw_clip_starts(figure: Figure, runs: Mapping[tuple[str, float], Sequence[P
     tidy(right, title="Adaptive norms find their way", xlabel="round", ylabel="clipping norm")
     figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", frameon=False)
     rounds = len(next(iter(runs.values()))[0].clips)
-    return f"Mean accuracy after {rounds} rounds. " + ", ".join(said) + "."
+    return f"Mean accuracy after {rounds} rounds, by kind and start.\n" + "; ".join(said) + "."
 
 
 def draw_attacks(
@@ -137,7 +137,7 @@ def draw_attacks(
     unsure = int(np.argmax(right < 0.9))
     return (
         f"The inversion is worse than the mean digit from z = {noises[lost]:g}, epsilon = "
-        f"{epsilons[lost]:.0f}. The test is right less than 9 times in 10 from "
+        f"{epsilons[lost]:.0f}.\nThe test is right less than 9 times in 10 from "
         f"z = {noises[unsure]:g}, epsilon = {epsilons[unsure]:.3g}."
     )
 
@@ -180,7 +180,7 @@ def draw_noise_of_average(figure: Figure, measured: Mapping[str, Mapping[int, fl
         xlabel="clients",
         ylabel="noise of the average / clipping norm",
     )
-    return f"Noise of the average of {counts} clients: " + "; ".join(said) + "."
+    return f"Noise of the average of {counts} clients.\n" + "; ".join(said) + "."
 
 
 def draw_private_run(figure: Figure, run: PrivateRun) -> str:
