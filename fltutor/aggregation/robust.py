@@ -242,7 +242,7 @@ def bulyan(updates: np.ndarray, num_byzantine: int) -> np.ndarray:
     Example:
         >>> rows = np.array([[1.0], [2.0], [3.0], [4.0], [5.0], [6.0], [1e6]])
         >>> bulyan_choice(rows, num_byzantine=1), bulyan(rows, num_byzantine=1)
-        ((2, 3, 1, 4, 0), array([3.]))
+        ((3, 2, 4, 1, 5), array([4.]))
 
     Reference:
         El Mhamdi et al., ICML 2018, section 4. https://arxiv.org/abs/1802.07927
@@ -268,7 +268,9 @@ def bulyan_choice(updates: np.ndarray, num_byzantine: int) -> tuple[int, ...]:
     """Name the n - 2 f clients that :func:`bulyan` averages over, in the order of their choice.
 
     Krum chooses one row, which then leaves, and again. The scores of those that are left take
-    m - f - 2 neighbours of m, and one at least.
+    m - f - 2 neighbours of m, and one at least. With one neighbour, two rows that are nearest
+    to each other always tie: then the second neighbour decides, and so on, and at last the
+    lowest number.
 
     Args:
         updates: One row per client, shape (n, d).
@@ -279,8 +281,10 @@ def bulyan_choice(updates: np.ndarray, num_byzantine: int) -> tuple[int, ...]:
     squared = _squared_distances(updates)
     left, chosen = list(range(len(updates))), []
     while len(chosen) < len(updates) - 2 * num_byzantine:
-        scores = _scores(squared[np.ix_(left, left)], num_byzantine)
-        chosen.append(left.pop(int(scores.argmin())))
+        distances = squared[np.ix_(left, left)]
+        scores, ordered = _scores(distances, num_byzantine), np.sort(distances, axis=1)
+        best = min(range(len(left)), key=lambda row: (scores[row], *ordered[row]))
+        chosen.append(left.pop(best))
     return tuple(chosen)
 
 
@@ -508,7 +512,7 @@ def _sorted_columns(updates: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """Yield blocks of columns, each sorted: entry (j, k) is the k-th smallest of column j."""
     for first in range(0, updates.shape[1], SORTED_COLUMNS):
         columns = slice(first, first + SORTED_COLUMNS)
-        block = np.ascontiguousarray(updates[:, columns].T)  # sorting goes along memory
+        block = np.array(updates[:, columns].T, order="C")  # a copy: sorting goes along memory
         block.sort(axis=1)
         yield columns, block
 
