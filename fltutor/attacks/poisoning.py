@@ -197,6 +197,8 @@ def send_constant(
         >>> send_constant(np.array([[1.0], [2.0], [3.0]]), attackers=[2])
         array([[1.e+00], [2.e+00], [1.e+06]])
     """
+    if not np.isfinite(value):
+        raise InvalidParameterError(f"value must be finite, got {value}")
     updates, attackers = _rows(updates, attackers)
     updates[attackers] = value
     return updates
