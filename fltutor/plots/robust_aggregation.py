@@ -199,8 +199,8 @@ def draw_view(ax: Axes, view: RowsView) -> None:
     if view.chosen.any():
         title = f"The rule chose {int(view.chosen.sum())} rows, {int(lies.sum())} of them lies"
     else:
-        count = int((view.far & view.liars).sum())
-        title = f"{count} of {int(view.liars.sum())} lies are far from all others"
+        count, lies = int((view.far & view.liars).sum()), int(view.liars.sum())
+        title = f"{count} of {lies} lies are far from all others" if lies else "Nobody lies"
     tidy(
         ax,
         title=title,
