@@ -245,7 +245,7 @@ def bulyan(updates: np.ndarray, num_byzantine: int) -> np.ndarray:
         ((3, 2, 4, 1, 5), array([4.]))
 
     Reference:
-        El Mhamdi et al., ICML 2018, section 4. https://arxiv.org/abs/1802.07927
+        El Mhamdi et al., ICML 2018 (Bulyan). https://arxiv.org/abs/1802.07927
     """
     chosen = np.asarray(updates)[list(bulyan_choice(updates, num_byzantine))]
     num_cut = 2 * num_byzantine
@@ -413,7 +413,7 @@ def norm_bounded_mean(updates: np.ndarray, max_norm: float) -> np.ndarray:
         array([0.133, 0.6  ])
 
     Reference:
-        Sun et al. 2019, section 4 (norm thresholding). https://arxiv.org/abs/1911.07963
+        Sun et al. 2019 (norm thresholding). https://arxiv.org/abs/1911.07963
     """
     return _finite(clip_by_norm(updates, max_norm).mean(axis=0, dtype=np.float64))
 

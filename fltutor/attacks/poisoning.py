@@ -115,7 +115,7 @@ def plant_backdoor(
         array([7, 7, 2, 3, 4, 6], dtype=int32)
 
     Reference:
-        Gu et al. 2017, section 4: the trigger. https://arxiv.org/abs/1708.06733
+        Gu et al. 2017: the trigger. https://arxiv.org/abs/1708.06733
         Bagdasaryan et al., AISTATS 2020: in a federation. https://arxiv.org/abs/1807.00459
     """
     _require_label(target, data)
@@ -178,7 +178,7 @@ def scale_update(updates: np.ndarray, attackers: Sequence[int], *, factor: float
         array([[1.], [2.], [9.]])
 
     Reference:
-        Bagdasaryan et al., AISTATS 2020, section 4.2, equation (3).
+        Bagdasaryan et al., AISTATS 2020 (model replacement).
         https://arxiv.org/abs/1807.00459
     """
     if not np.isfinite(factor):
