@@ -16,6 +16,7 @@ MODULES = (
     "aead",
     "privacy",
     "aggregation",
+    "robust",
     "training",
     "explorer",
     "imports",

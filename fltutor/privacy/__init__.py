@@ -1,1 +1,1 @@
-"""Differential privacy: noise, accounting and, later, auditing."""
+"""Differential privacy: noise, accounting and, auditing."""
