@@ -1,1 +1,1 @@
-"""Differential privacy: noise, accounting and, auditing."""
+"""Differential privacy: noise, accounting, budgets, and auditing."""
