@@ -36,11 +36,13 @@ def peer_python() -> Path:
 def measure_beside_peer(module: str, *args: str) -> dict[str, float]:
     """Run ``python -m benchmarks.MODULE`` where the peer is; it prints one line of JSON.
 
-    fltutor's own part runs in the same process, from this source tree.
+    fltutor's own part runs in the same process, from this source tree. Both have one
+    thread for linear algebra.
     """
     paths = os.pathsep.join([str(PROJECT), os.environ.get("PYTHONPATH", "")])
     quiet = {"FLWR_TELEMETRY_ENABLED": "0", "FLWR_DISABLE_UPDATE_CHECK": "1"}
-    environment = os.environ | {"PYTHONPATH": paths} | quiet
+    one_thread = {"OPENBLAS_NUM_THREADS": "1"}  # on two cores, two threads lose on small products
+    environment = os.environ | {"PYTHONPATH": paths} | quiet | one_thread
     command = [str(peer_python()), "-m", f"benchmarks.{module}", *args]
     return json.loads(_run(command, environment).splitlines()[-1])
 

@@ -565,14 +565,18 @@ def _quick_winner(updates: np.ndarray, num_byzantine: int) -> int | None:
 
     A product of k terms is off by at most k rounding errors of the product of lengths, and
     blocks are added in float64. So scores have an interval, and the lowest one wins if it
-    lies below all others.
+    lies below all others. Lengths from the mean row are shorter; the mean is taken off where
+    the first columns say that it makes a difference, since that takes a fifth of the time.
     """
     n, total = len(updates), np.zeros((len(updates), len(updates)))
     shares = np.full(n, 1 / n, dtype=np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
+        first_columns = updates[:, :COMPARED_COLUMNS]
+        offset = np.square(shares @ first_columns).sum()
+        centred = bool(offset > 0.1 * (shares @ np.square(first_columns)).sum())
         for first in range(0, updates.shape[1], COMPARED_COLUMNS):
             block = updates[:, first : first + COMPARED_COLUMNS]
-            away = block - shares @ block
+            away = block - shares @ block if centred else block
             total += away @ away.T
         lengths = np.diag(total)
         sums = lengths[:, None] + lengths
