@@ -3,7 +3,7 @@
 Flower runs in an environment of its own (see ``benchmarks.peers``), with our part in the
 same process, taking turns. Both get rows of standard normal numbers, which are the hardest
 for Krum: all scores are nearly equal. Results are compared, too. With two threads for linear
-algebra Krum was slower (251 ms against 218), Flower's the same.
+algebra Krum was slower; Flower's took the same.
 """
 
 from __future__ import annotations
