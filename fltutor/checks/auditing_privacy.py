@@ -49,8 +49,19 @@ def check_offline(mine: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarra
         if got is None or got is ...:
             return False
         if np.shape(got) == np.shape(_halves()[0][0]) and np.isfinite(got).all():
-            found = np.mean([tpr_at_fpr(np.asarray(mine(*c)), m, FPR) for c, m in _targets()])
-            print(f"with {FPR:.0%} of the others accused, your attack finds {found:.0%} of members")
+            found = (
+                np.mean(
+                    [
+                        tpr_at_fpr(np.asarray(attack(*case)), truth, FPR)
+                        for case, truth in _targets()
+                    ]
+                )
+                for attack in (mine, lira_scores)
+            )
+            print(
+                "{:.0%} of the others accused: yours finds {:.0%}, online LiRA {:.0%} of the "
+                "members".format(FPR, *found)
+            )
         return difference(got, with_sample_deviation(*_halves()[0]), TOLERANCE) is None
 
     try:
