@@ -17,7 +17,7 @@ def view(lab):
 
 def found(view):
     """The share of members that LiRA finds, as the reader sees it."""
-    return float(re.search(r"LiRA finds ([\d.]+)", view.readout)[1])
+    return float(re.search(r"LiRA finds (\d\.\d+)", view.readout)[1])
 
 
 def audited(view):
