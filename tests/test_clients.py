@@ -17,7 +17,9 @@ from fltutor.clients import (
     GRADIENT_BATCH,
     STEPS,
     _compiled,
+    _compiled_with_terms,
     cohort_gradients,
+    control_changes,
     local_batches,
     train_client,
     train_cohort,
@@ -51,12 +53,19 @@ class Setting:
         parts = np.split(chosen, np.cumsum(sizes)[:-1])
         return local_batches(parts, batch_size=BATCH, rng=rng)
 
-    def cohort(self, batches, rate=RATE):
-        return train_cohort(self.model, self.params, self.data.x, self.data.y, batches, rate)
-
-    def one_by_one(self, batches, rate=RATE):
+    def cohort(self, batches, rate=RATE, **terms):
         given = (self.model, self.params, self.data.x, self.data.y)
-        return np.stack([train_client(*given, batch, rate) for batch in batches])
+        return train_cohort(*given, batches, rate, **terms)
+
+    def one_by_one(self, batches, rate=RATE, corrections=None, **terms):
+        given = (self.model, self.params, self.data.x, self.data.y)
+        rows = [None] * len(batches) if corrections is None else corrections
+        return np.stack(
+            [
+                train_client(*given, batch, rate, correction=row, **terms)
+                for batch, row in zip(batches, rows, strict=True)
+            ]
+        )
 
 
 @cache  # each model compiles once for all tests
@@ -184,6 +193,208 @@ def test_an_interrupted_client_leaves_the_model_as_it_was(digits_mlp, monkeypatc
     with pytest.raises(KeyboardInterrupt):
         digits_mlp.one_by_one(digits_mlp.batches([20]))
     np.testing.assert_array_equal(digits_mlp.params, before)
+
+
+# --- FedProx and SCAFFOLD -----------------------------------------------------------------------
+
+
+def random_corrections(setting, num_clients, seed=4):
+    rows = np.random.default_rng(seed).normal(size=(num_clients, len(setting.params)))
+    return (0.1 * rows).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", COHORTS)
+@pytest.mark.parametrize("terms", ["proximal", "corrections", "both"])
+def test_a_cohort_with_terms_trains_as_its_clients_do_one_by_one(digits_mlp, name, terms):
+    batches = digits_mlp.batches(COHORTS[name])
+    given = {} if terms == "corrections" else {"proximal_mu": 0.7}
+    if terms != "proximal":
+        given["corrections"] = random_corrections(digits_mlp, len(batches))
+    updates = digits_mlp.cohort(batches, **given)
+    # a correction of at most 0.5 moves every weight by RATE times that in a step: the longest
+    # client comes to weights of 4, whose roundings are four times those that are counted
+    bound = 4 * tolerance(max(map(len, batches)), digits_mlp.longest_sum)
+    np.testing.assert_allclose(updates, digits_mlp.one_by_one(batches, **given), rtol=0, atol=bound)
+    gap = np.abs(updates - digits_mlp.cohort(batches)).max(axis=1)
+    moved_on = [len(batch) > 1 or terms != "proximal" for batch in batches]
+    assert (gap[moved_on] > 5 * bound).all()  # the terms do something
+
+
+def test_layers_without_a_batched_form_have_the_terms_too():
+    setting = setting_named("cnn")
+    batches = setting.batches([1, 7, 12])
+    given = {"proximal_mu": 0.7, "corrections": random_corrections(setting, 3)}
+    bound = 4 * tolerance(3, setting.longest_sum)
+    np.testing.assert_allclose(
+        setting.cohort(batches, **given), setting.one_by_one(batches, **given), rtol=0, atol=bound
+    )
+
+
+def softmax_regression_by_hand(x, y, steps, rate, mu, correction):
+    """Weights (features + 1, labels) after full batches from zero, in float64."""
+    x = np.hstack([x, np.ones((len(x), 1))]).astype(np.float64)
+    weights = np.zeros((x.shape[1], 10))
+    for _ in range(steps):
+        exponentials = np.exp(x @ weights)
+        probabilities = exponentials / exponentials.sum(axis=1, keepdims=True)
+        gradient = x.T @ (probabilities - np.eye(10)[y]) / len(x)
+        weights = weights - rate * (gradient + mu * weights + correction)
+    return weights
+
+
+@pytest.mark.parametrize(("mu", "shift"), [(0.0, 0.0), (2.0, 0.0), (0.0, 0.05), (0.5, -0.02)])
+def test_both_agree_with_softmax_regression_written_by_hand(mu, shift):
+    data, model = load_digits(), mlp(hidden=())
+    part, start = np.arange(BATCH), np.zeros(650, np.float32)
+    batches = np.tile(part, (8, 1)).astype(np.int32)
+    row = np.random.default_rng(0).normal(shift, 0.1, 650).astype(np.float32) if shift else None
+    reference = train_client(
+        model, start, data.x, data.y, batches, 0.3, proximal_mu=mu, correction=row
+    )
+    rows = None if row is None else row[None]
+    (compiled,) = train_cohort(
+        model, start, data.x, data.y, [batches], 0.3, proximal_mu=mu, corrections=rows
+    )
+    by_hand = softmax_regression_by_hand(
+        data.x[part], data.y[part], 8, 0.3, mu, 0.0 if row is None else row.reshape(65, 10)
+    ).ravel()
+    bound = tolerance(8, 64, 0.3)
+    np.testing.assert_allclose(reference, by_hand, rtol=0, atol=bound)
+    np.testing.assert_allclose(compiled, by_hand, rtol=0, atol=bound)
+
+
+def test_zero_terms_are_plain_sgd(digits_mlp):
+    batches = digits_mlp.batches([20, 7])
+    plain = digits_mlp.cohort(batches)
+    nothing = np.zeros((2, len(digits_mlp.params)), np.float32)
+    np.testing.assert_array_equal(digits_mlp.cohort(batches, proximal_mu=0.0), plain)
+    bound = tolerance(4, digits_mlp.longest_sum)
+    np.testing.assert_allclose(
+        digits_mlp.cohort(batches, corrections=nothing), plain, rtol=0, atol=bound
+    )
+
+
+def test_a_stronger_pull_keeps_clients_closer_to_the_start(digits_mlp):
+    batches = digits_mlp.batches([60, 60, 30])
+    lengths = [
+        np.linalg.norm(digits_mlp.cohort(batches, proximal_mu=mu), axis=1) for mu in (0, 0.1, 1, 5)
+    ]
+    assert (np.diff(lengths, axis=0) < 0).all()
+
+
+def test_corrections_follow_their_clients_into_blocks(digits_mlp):
+    sizes = [1 + (37 * client) % 60 for client in range(BLOCK + 3)]  # sorted anew inside
+    batches = digits_mlp.batches(sizes)
+    rows = random_corrections(digits_mlp, len(sizes))
+    together = digits_mlp.cohort(batches, corrections=rows)
+    for client in (0, 1, BLOCK, BLOCK + 2):
+        (alone,) = digits_mlp.cohort([batches[client]], corrections=rows[client : client + 1])
+        np.testing.assert_array_equal(together[client], alone)
+
+
+def test_padding_takes_no_step_however_strong_the_terms(digits_mlp):
+    (batch,) = digits_mlp.batches([BATCH])
+    padded = np.vstack([batch, np.full((3, BATCH), -1, np.int32)])
+    given = {"proximal_mu": 3.0, "corrections": random_corrections(digits_mlp, 1)}
+    np.testing.assert_array_equal(
+        digits_mlp.cohort([padded], **given), digits_mlp.cohort([batch], **given)
+    )
+
+
+def test_mu_corrections_and_clients_compile_nothing_new(digits_mlp):
+    digits_mlp.cohort(digits_mlp.batches([10]), proximal_mu=0.1)
+    plain, _ = _compiled(digits_mlp.model)
+    train = _compiled_with_terms(digits_mlp.model)
+    before = train.experimental_get_tracing_count(), plain.experimental_get_tracing_count()
+    for sizes, rate, mu in (([3] * 40, 0.1, 0.5), ([400, 2], 0.01, 1e-6), ([5], 1.0, 2.0)):
+        batches = digits_mlp.batches(sizes)
+        digits_mlp.cohort(batches, rate, proximal_mu=mu)
+        digits_mlp.cohort(batches, rate, corrections=random_corrections(digits_mlp, len(sizes)))
+    after = train.experimental_get_tracing_count(), plain.experimental_get_tracing_count()
+    assert after == before
+
+
+@pytest.mark.parametrize("mu", [-0.1, np.nan, np.inf, -np.inf])
+def test_pulls_out_of_range_are_refused(digits_mlp, mu):
+    batches = digits_mlp.batches([5])
+    for train in (digits_mlp.cohort, digits_mlp.one_by_one):
+        with pytest.raises(InvalidParameterError, match=f"proximal_mu must be .* got {mu}"):
+            train(batches, proximal_mu=mu)
+
+
+@pytest.mark.parametrize("shape", [(2410,), (1, 2410), (3, 2410), (2, 1)], ids=str)
+def test_corrections_that_would_broadcast_are_refused(digits_mlp, shape):
+    with pytest.raises(InvalidParameterError, match=r"corrections must have shape \(2, 2410\)"):
+        digits_mlp.cohort(digits_mlp.batches([5, 5]), corrections=np.zeros(shape, np.float32))
+
+
+# two clients with one weight: losses 1/2 (w - 0)^2 and 3/2 (w - 4)^2, smallest together at 3
+STEEPNESS, FAVOURITE = np.array([1.0, 3.0]), np.array([0.0, 4.0])
+
+
+def quadratic_clients(w, steps, rate, mu=0.0, correction=0.0):
+    y = np.full(2, w)
+    for _ in range(steps):
+        y = y - rate * (STEEPNESS * (y - FAVOURITE) + mu * (y - w) + correction)
+    return (y - w)[:, None]
+
+
+def test_the_first_control_variates_are_the_gradients_of_one_step():
+    # at w = 1 the gradients are 1 and -9; a step of 0.25 leads to 0.75 and 3.25
+    updates = quadratic_clients(1.0, steps=1, rate=0.25)
+    np.testing.assert_array_equal(updates, [[-0.25], [2.25]])
+    changes = control_changes(updates, np.zeros(1), [1, 1], 0.25)
+    np.testing.assert_array_equal(changes, [[1.0], [-9.0]])
+
+
+def test_a_second_round_worked_by_hand():
+    # w = 2, c_i = 1 and -9, c = -4, two steps of 0.25; client 0 follows y - 5:
+    # 2 + 0.25 * 3 = 2.75, and 2.75 + 0.25 * 2.25 = 3.3125. Client 1 follows 3 (y - 4) + 5:
+    # 2 - 0.25 * (-1) = 2.25, and 2.25 - 0.25 * (-0.25) = 2.3125.
+    own, control = np.array([1.0, -9.0]), np.array([-4.0])
+    updates = quadratic_clients(2.0, steps=2, rate=0.25, correction=control - own)
+    np.testing.assert_array_equal(updates, [[1.3125], [0.3125]])
+    changes = control_changes(updates, control, [2, 2], 0.25)
+    # the mean gradients less c: client 0 had 2 and 2.75, client 1 had -6 and -5.25
+    np.testing.assert_array_equal(own[:, None] + changes, [[2.375], [-5.625]])
+
+
+def test_scaffold_ends_at_the_smallest_total_loss_and_fedavg_does_not():
+    plain = w = 0.0
+    own = np.zeros((2, 1))
+    for _ in range(200):
+        plain += quadratic_clients(plain, 20, 0.1).mean()
+        correction = (own.mean(axis=0) - own)[:, 0]
+        updates = quadratic_clients(w, 20, 0.1, correction=correction)
+        own = own + control_changes(updates, own.mean(axis=0), [20, 20], 0.1)
+        w += updates.mean()
+    assert w == pytest.approx(3, abs=1e-9)
+    assert plain == pytest.approx(4 * (1 - 0.7**20) / (2 - 0.9**20 - 0.7**20), abs=1e-9)
+    np.testing.assert_allclose(own, [[3.0], [-3.0]], atol=1e-9)  # the gradients at 3
+
+
+def test_fedprox_moves_the_fixed_point_and_does_not_mend_it():
+    # full local minimisation with mu = 1: w = ((0 + w) / 2 + (12 + w) / 4) / 2, so w = 2.4
+    w = 0.0
+    for _ in range(200):
+        w += quadratic_clients(w, 500, 0.1, mu=1.0).mean()
+    assert w == pytest.approx(2.4, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("updates", "control", "steps", "rate", "message"),
+    [
+        (np.ones(3), np.ones(3), [1], 0.1, "updates and control must have shapes"),
+        (np.ones((1, 3)), np.ones(1), [1], 0.1, "updates and control must have shapes"),
+        (np.ones((2, 3)), np.ones(3), [1], 0.1, "num_steps must hold a positive number for each"),
+        (np.ones((2, 3)), np.ones(3), [1, 0], 0.1, "num_steps must hold a positive number"),
+        (np.ones((1, 3)), np.ones(3), [1], 0.0, "learning_rate must be positive .* got 0.0"),
+        (np.ones((1, 3)), np.ones(3), [1], np.nan, "learning_rate must be positive .* got nan"),
+    ],
+)
+def test_control_changes_refuse_what_does_not_fit(updates, control, steps, rate, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        control_changes(updates, control, steps, rate)
 
 
 # --- gradients ----------------------------------------------------------------------------------
