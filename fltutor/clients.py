@@ -270,8 +270,9 @@ def control_changes(
         raise InvalidParameterError(
             f"learning_rate must be positive and finite, got {learning_rate}"
         )
-    lengths = learning_rate * np.reshape(num_steps, (-1, 1)).astype(updates.dtype)
-    return -updates / lengths - control
+    lengths = learning_rate * np.reshape(num_steps, (-1, 1)).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):  # the aggregate names who diverged
+        return (-updates / lengths - control).astype(updates.dtype)
 
 
 def cohort_gradients(

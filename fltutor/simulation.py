@@ -12,7 +12,7 @@ import numpy as np
 from fltutor.aggregation import AggregateResult, mean
 from fltutor.clients import control_changes, local_batches, train_cohort
 from fltutor.data import Dataset
-from fltutor.errors import BudgetExceededError, InvalidParameterError
+from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.progress import progress_bar
@@ -172,8 +172,9 @@ def run_round(
         the cohort. Under SCAFFOLD its ``update`` has 2d coordinates.
 
     Raises:
-        InvalidParameterError: If ``scaffold`` comes with example weights or ``proximal_mu``,
-            for which no paper says what they mean together.
+        InvalidParameterError: If ``scaffold`` comes with example weights, ``proximal_mu``, or
+            an aggregate that clips rows; no paper says what they mean together. The
+            last is known, and refused, once the rows were added.
 
     Reference:
         McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
@@ -202,7 +203,9 @@ def run_round(
     else:
         rows = np.empty((0, (2 if controls else 1) * len(state.params)), dtype=np.float32)
     result = aggregate(rows, weights)
-    update, change = result.update[: len(state.params)], result.update[len(state.params) :]
+    update = result.update
+    if controls:
+        update, change = _halves(result, rows.shape[1])
     params, optimizer_state = server_optimizer.apply(state.params, update, state.optimizer_state)
     if controls:
         sent = {int(cohort[row]): changes[row] for row in result.included}
@@ -227,6 +230,21 @@ def _checked_controls(
             f"proximal_mu=0, got {proximal_mu}"
         )
     return state.controls or ControlVariates(np.zeros(len(state.params), np.float32), {})
+
+
+def _halves(result: AggregateResult, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The mean update and the mean change of the control variates, each (d,)."""
+    if result.clip_norm is not None:
+        raise InvalidParameterError(
+            "SCAFFOLD needs an aggregate that leaves rows as they are, got one that clips them "
+            f"to {result.clip_norm:g}: its control variate would no longer be the clients' mean"
+        )
+    if np.shape(result.update) != (size,):
+        raise InvalidUpdateError(
+            f"the aggregate of rows of {size} numbers must have as many, got shape "
+            f"{np.shape(result.update)}"
+        )
+    return np.split(result.update, 2)
 
 
 def _corrections(controls: ControlVariates, cohort: Sequence[int]) -> np.ndarray:

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from fltutor.aggregation import AggregateResult, dp_mean, mean
-from fltutor.clients import local_batches, train_client
-from fltutor.data import load_digits, partition_iid
+from fltutor.clients import cohort_gradients, local_batches, train_client
+from fltutor.data import load_digits, partition_iid, partition_shards
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
 from fltutor.models import get_params, mlp, set_params
-from fltutor.server_optimizers import ServerOptimizer, sgd
+from fltutor.protocols import encrypted_sum, secagg_sum
+from fltutor.server_optimizers import ServerOptimizer, adam, sgd
 from fltutor.simulation import ServerState, evaluate, federated_rounds, run_federated, run_round
 from fltutor.tensorflow_quietly import keras
 from fltutor.transcript import Phase, Transcript
@@ -197,6 +198,217 @@ def test_the_server_optimizer_decides_what_becomes_of_the_aggregate(run):
     counting = ServerOptimizer(lambda params: 0, lambda params, update, n: (params + n, n + 1))
     history = run(rounds=3, server_optimizer=counting)
     np.testing.assert_allclose(history.params - history.rounds[0].params, 3, atol=1e-5)  # 0 + 1 + 2
+
+
+# --- FedProx and SCAFFOLD -----------------------------------------------------------------------
+
+SCAFFOLD = {"scaffold": True, "weigh_by_examples": False}
+
+
+def rounds_of(setting, cohorts, seed=7, **options):
+    """The states after each of these cohorts, the first being the start."""
+    model, digits, parts = setting
+    rng = np.random.default_rng(seed)
+    options = {"server_optimizer": sgd(1.0)} | options
+    params = get_params(model)
+    states = [ServerState(params, options["server_optimizer"].init(params))]
+    for cohort in cohorts:
+        state, _ = run_round(
+            states[-1],
+            cohort,
+            model=model,
+            data=digits,
+            parts=parts,
+            learning_rate=0.5,
+            rng=rng,
+            **options,
+        )
+        states.append(state)
+    return states
+
+
+def test_a_fedprox_round_is_what_its_parts_do_by_hand(setting):
+    model, digits, parts = setting
+    params = get_params(model)
+    after = rounds_of(setting, [[4, 1]], proximal_mu=0.5)[-1].params
+    batches = local_batches([parts[4], parts[1]], batch_size=10, rng=np.random.default_rng(7))
+    updates = [
+        train_client(model, params, digits.x, digits.y, batch, 0.5, proximal_mu=0.5)
+        for batch in batches
+    ]
+    expected = params + np.average(updates, axis=0, weights=[len(parts[4]), len(parts[1])])
+    np.testing.assert_allclose(after, expected, rtol=0, atol=1e-5)  # as for a plain round
+    assert np.abs(after - rounds_of(setting, [[4, 1]])[-1].params).max() > 1e-3
+
+
+def scaffold_by_hand(setting, cohorts, server_rate=1.0):
+    """Karimireddy et al. 2020, Algorithm 1 with option II, line by line, client by client."""
+    model, digits, parts = setting
+    rng = np.random.default_rng(7)
+    x = get_params(model).astype(np.float64)
+    c, c_i = np.zeros_like(x), np.zeros((len(parts), len(x)))
+    for cohort in cohorts:
+        delta_y, delta_c = [], []
+        batches = local_batches([parts[i] for i in cohort], batch_size=10, rng=rng)
+        for i, batch in zip(cohort, batches, strict=True):
+            y = x + train_client(
+                model,
+                x.astype(np.float32),
+                digits.x,
+                digits.y,
+                batch,
+                0.5,
+                correction=(c - c_i[i]).astype(np.float32),
+            )
+            plus = c_i[i] - c + (x - y) / (len(batch) * 0.5)
+            delta_y.append(y - x)
+            delta_c.append(plus - c_i[i])
+            c_i[i] = plus
+        x = x + server_rate * np.mean(delta_y, axis=0)
+        c = c + len(cohort) / len(parts) * np.mean(delta_c, axis=0)
+    return x, c, c_i
+
+
+def test_scaffold_rounds_are_algorithm_1_whoever_takes_part(setting):
+    cohorts = [[4, 1, 3], [0, 3], [3, 5, 1, 2], [4]]
+    state = rounds_of(setting, cohorts, server_optimizer=sgd(0.8), **SCAFFOLD)[-1]
+    x, c, c_i = scaffold_by_hand(setting, cohorts, server_rate=0.8)
+    # float32, four rounds of up to seven steps: roundings of weights below 2 and of sums of 65
+    # products, each passed on by the c_i after division by a step of 0.5 or more
+    np.testing.assert_allclose(state.params, x, rtol=0, atol=2e-5)
+    np.testing.assert_allclose(state.controls.server, c, rtol=0, atol=2e-5)
+    assert sorted(state.controls.clients) == [0, 1, 2, 3, 4, 5]
+    for client, own in state.controls.clients.items():
+        np.testing.assert_allclose(own, c_i[client], rtol=0, atol=2e-5)
+    plain = rounds_of(setting, cohorts, server_optimizer=sgd(0.8), weigh_by_examples=False)[
+        -1
+    ].params
+    assert np.abs(state.params - plain).max() > 1e-2
+
+
+def assert_server_control_is_the_mean_of_all(state, num_clients, atol):
+    total = sum(own.astype(np.float64) for own in state.controls.clients.values())
+    np.testing.assert_allclose(state.controls.server, total / num_clients, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(
+    "aggregate",
+    [
+        mean,
+        partial(mean, dropped={1: Phase.UPLOAD}),
+        partial(mean, sum_protocol=encrypted_sum, dropped={0: Phase.UPLOAD}),
+        partial(mean, sum_protocol=partial(secagg_sum, threshold=3)),
+    ],
+    ids=["plain", "one drops out", "encrypted", "secure aggregation"],
+)
+def test_the_servers_control_variate_is_the_mean_of_all_whoever_arrives(setting, aggregate):
+    cohorts = [[0, 1, 2, 3], [2, 3, 4, 5], [5, 0, 1, 2], [1, 2, 3, 4], [0, 3, 4, 5]]
+    controls = rounds_of(setting, cohorts, aggregate=aggregate, **SCAFFOLD)[-1].controls
+    total = sum(own.astype(np.float64) for own in controls.clients.values())
+    # five rounds of roundings of numbers below 1: 2^-24 in float32, 2^-25 on secagg's grid
+    np.testing.assert_allclose(controls.server, total / NUM_CLIENTS, rtol=0, atol=1e-6)
+    assert np.abs(controls.server).max() > 0.01
+
+
+def test_a_client_whose_upload_is_lost_keeps_its_control_variate(setting):
+    lossy = partial(mean, dropped={1: Phase.UPLOAD})
+    first, after = rounds_of(setting, [[0, 1], [1, 0]], aggregate=lossy, **SCAFFOLD)[1:]
+    assert list(first.controls.clients) == [0]
+    assert sorted(after.controls.clients) == [0, 1]
+    np.testing.assert_array_equal(after.controls.clients[0], first.controls.clients[0])
+
+
+def test_scaffold_doubles_the_bytes_in_both_directions(setting, run):
+    size = len(get_params(setting[0]))
+    for done in run(rounds=2, client_fraction=0.5, **SCAFFOLD).rounds[1:]:
+        assert done.bytes_down == 3 * 4 * 2 * size
+        assert done.bytes_up == 3 * 4 * (2 * size + 1)  # and the weight, as always
+
+
+@pytest.mark.parametrize("options", [{"proximal_mu": 0.1}, SCAFFOLD], ids=["FedProx", "SCAFFOLD"])
+def test_equal_seeds_give_identical_runs_with_terms_too(run, options):
+    given = {"rounds": 3, "client_fraction": 0.5, "server_optimizer": adam(0.1), **options}
+    assert same_runs(run(seed=1, **given), run(seed=1, **given))
+    assert not same_runs(run(seed=1, **given), run(seed=2, **given))
+    plain = run(seed=1, **{k: v for k, v in given.items() if k not in ("scaffold", "proximal_mu")})
+    assert not np.array_equal(run(seed=1, **given).params, plain.params)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_failed_round_leaves_the_state_as_it_was(setting):
+    state = rounds_of(setting, [[0, 1, 2]], **SCAFFOLD)[-1]
+    kept = state.params.copy(), state.controls.server.copy()
+    own = {client: row.copy() for client, row in state.controls.clients.items()}
+
+    def failing(rows, weights):
+        mean(rows, weights)
+        raise ZeroDivisionError
+
+    model, digits, parts = setting
+    given = {"model": model, "data": digits, "parts": parts, "rng": np.random.default_rng(0)}
+    for error, options in (
+        (ZeroDivisionError, {"learning_rate": 0.5, "aggregate": failing}),
+        (InvalidUpdateError, {"learning_rate": 1e38}),
+    ):
+        with pytest.raises(error):
+            run_round(state, [0, 3], **given, **options, **SCAFFOLD)
+    run_round(state, [0, 3], learning_rate=0.5, **given, **SCAFFOLD)  # a good one changes nothing
+    np.testing.assert_array_equal(state.params, kept[0])
+    np.testing.assert_array_equal(state.controls.server, kept[1])
+    assert list(state.controls.clients) == list(own)
+    for client, row in own.items():
+        np.testing.assert_array_equal(state.controls.clients[client], row)
+
+
+def test_scaffold_comes_to_rest_where_the_pooled_loss_does_and_fedavg_elsewhere():
+    digits, model = load_digits(), mlp(hidden=())
+    parts = partition_shards(digits.y[:1440], 10, 2, np.random.default_rng(0))
+
+    def steepness(**options):
+        """Length of the gradient of the pooled loss after 60 rounds of ten full-batch steps."""
+        history = run_federated(
+            model,
+            digits,
+            parts,
+            rounds=60,
+            learning_rate=0.3,
+            batch_size=144,
+            local_epochs=10,
+            weigh_by_examples=False,
+            **options,
+        )
+        rows = cohort_gradients(model, history.params, digits.x, digits.y, parts)
+        return np.linalg.norm(rows.mean(axis=0))
+
+    assert steepness(scaffold=True) < steepness() / 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scaffold": True}, "takes no example weights: needed weigh_by_examples=False, got True"),
+        ({**SCAFFOLD, "proximal_mu": 0.1}, "needed proximal_mu=0, got 0.1"),
+        ({"proximal_mu": -0.1}, "proximal_mu must be .* got -0.1"),
+        ({"proximal_mu": np.nan}, "proximal_mu must be .* got nan"),
+        ({**SCAFFOLD, "aggregate": PRIVATE["aggregate"]}, "clips them to 1"),
+    ],
+)
+def test_mixes_without_a_meaning_are_refused(run, options, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        run(rounds=1, **options)
+
+
+def test_an_aggregate_of_another_length_is_refused(run):
+    def half(rows, weights):
+        return mean(rows[:, :650], weights)
+
+    def twice(rows, weights):
+        return mean(np.hstack([rows, rows]), weights)
+
+    with pytest.raises(InvalidUpdateError, match=r"rows of 1300 numbers .* got shape \(650,\)"):
+        run(rounds=1, aggregate=half, **SCAFFOLD)
+    with pytest.raises(InvalidUpdateError, match=r"shape of the model, \(650,\), got \(1300,\)"):
+        run(rounds=1, aggregate=twice)
 
 
 # --- interruption -------------------------------------------------------------------------------
