@@ -261,8 +261,8 @@ def test_drawings_of_histograms_say_the_means_they_show():
     figure.clear()
     scores = small_runs("reuses the noise", 100)
     audit = two_world_audit(*scores, delta=1e-3)
-    lines = draw_worlds(figure, *scores, audit, claim()).splitlines()
-    assert lines == [f"Audited: {audit}", f"Claimed: {claim()}"]
+    sentence = draw_worlds(figure, *scores, audit, claim())
+    assert sentence == f"Claimed: {claim()}\nAudited: {audit}"
     assert texts(figure) == ["100 runs each: as far apart as can be"]
 
 

@@ -2,7 +2,7 @@
 
 Every attack here gives each example a score, higher for "in". What counts is the
 **ROC curve at few false accusations**: an attack that is sure about five people has
-done harm, though it guesses about everybody else (Carlini et al. 2022, section III).
+done harm, though it guesses about everybody else (Carlini et al. 2022).
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def logit_confidences(
         array([[0.]])
 
     Reference:
-        Carlini et al., S&P 2022, section V.B. https://arxiv.org/abs/2112.03570
+        Carlini et al., S&P 2022, on logit scaling. https://arxiv.org/abs/2112.03570
     """
     require_trainable_by_sgd(model)
     spec, params, y = params_spec(model), np.asarray(params, np.float32), np.asarray(y)
@@ -162,7 +162,7 @@ def loss_scores(confidences: np.ndarray) -> np.ndarray:
         array([-0.693,  0.   ])
 
     Reference:
-        Yeom et al., CSF 2018, Adversary 1 (with the threshold left open).
+        Yeom et al., CSF 2018, the threshold adversary, with the threshold left open.
         https://arxiv.org/abs/1709.01604
     """
     confidences = np.asarray(confidences, dtype=np.float64)
@@ -209,7 +209,7 @@ def lira_scores(
         array([4.])
 
     Reference:
-        Carlini et al., S&P 2022, Algorithm 1 (online) and section V.E (offline).
+        Carlini et al., S&P 2022, Algorithm 1 (online), and its offline variant.
         https://arxiv.org/abs/2112.03570
     """
     target, shadow = np.asarray(target, np.float64), np.asarray(shadow, np.float64)
@@ -311,7 +311,7 @@ def tpr_at_fpr(scores: np.ndarray, members: np.ndarray, fpr: float) -> float:
         0.5
 
     Reference:
-        Carlini et al., S&P 2022, section III. https://arxiv.org/abs/2112.03570
+        Carlini et al., S&P 2022, on evaluation. https://arxiv.org/abs/2112.03570
     """
     if not 0 <= fpr <= 1:
         raise InvalidParameterError(f"fpr must be from 0 to 1, got {fpr}")

@@ -135,7 +135,7 @@ def draw_worlds(
 ) -> str:
     """Draw the scores of runs without and with the canary; say bound and claim."""
     _draw_worlds(figure.subplots(), without, with_canary)
-    return f"Audited: {audit}\nClaimed: {claim}"
+    return f"Claimed: {claim}\nAudited: {audit}"
 
 
 def _draw_worlds(ax: Axes, without: np.ndarray, with_canary: np.ndarray, who: str = "") -> None:

@@ -52,9 +52,9 @@ class AuditResult:
 
     Example:
         >>> print(AuditResult(3.21, 1e-3, 0.95, 100, 97, "one run, 128 canaries"))
-        epsilon >= 3.21 at delta = 1e-3, confidence 95% (client, add-or-remove-one;
-        one run, 128 canaries: 97 of 100 guesses right). A lower bound refutes claims
-        below it; it proves none.
+        epsilon >= 3.21 at delta = 1e-3, confidence 95% (client, add-or-remove-one)
+        one run, 128 canaries: 97 of 100 guesses right
+        A lower bound refutes claims below it; it proves none.
     """
 
     epsilon: float
@@ -70,8 +70,8 @@ class AuditResult:
         delta = np.format_float_scientific(self.delta, precision=2, trim="-", exp_digits=1)
         return (
             f"epsilon >= {self.epsilon:.3g} at delta = {delta if self.delta else 0}, "
-            f"confidence {100 * self.confidence:.4g}% ({self.unit}, {self.adjacency}; "
-            f"{self.experiment}: {self.correct:,} of {self.guesses:,} guesses right). "
+            f"confidence {100 * self.confidence:.4g}% ({self.unit}, {self.adjacency})\n"
+            f"{self.experiment}: {self.correct:,} of {self.guesses:,} guesses right\n"
             "A lower bound refutes claims below it; it proves none."
         )
 
@@ -179,8 +179,8 @@ def epsilon_lower_bound(
         4.91
 
     Reference:
-        Jagielski et al., NeurIPS 2020, section 3. https://arxiv.org/abs/2006.07709.
-        Kairouz et al., ICML 2015, Theorem 2.1. https://arxiv.org/abs/1311.0776
+        Jagielski et al., NeurIPS 2020. https://arxiv.org/abs/2006.07709.
+        Kairouz et al., ICML 2015, on hypothesis testing. https://arxiv.org/abs/1311.0776
     """
     _require_delta(delta)
     _require_confidence(confidence)
@@ -397,7 +397,7 @@ def two_world_audit(
         4.0
 
     Reference:
-        Jagielski et al., NeurIPS 2020, section 3, Algorithms 1 and 2, with the threshold
+        Jagielski et al., NeurIPS 2020, with the threshold
         chosen on separate runs. https://arxiv.org/abs/2006.07709
     """
     _require_delta(delta)
@@ -476,7 +476,7 @@ def one_run_p_value(
         True
 
     Reference:
-        Steinke, Nasr and Jagielski, NeurIPS 2023, Theorem 5.2 and Appendix D.
+        Steinke, Nasr and Jagielski, NeurIPS 2023, section 5 and Appendix D.
         https://arxiv.org/abs/2305.08846
     """
     from scipy.stats import binom
