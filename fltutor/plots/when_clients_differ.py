@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fltutor.plots.gradient_aggregation import draw_holdings
 from fltutor.plots.style import BLACK, BLUE, GREY, LINES, ORANGE, RED, SEQUENCE, SKY, tidy
@@ -153,6 +153,7 @@ def draw_differing_race(
         said.append(f"{name} {text}")
     longest = max(len(h.rounds) for histories in runs.values() for h in histories) - 1
     left.set_xlim(0, last_round or longest)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.set_ylim(0, 1)
     left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     left.axhline(target, color=GREY, lw=0.8, ls=":")
