@@ -25,8 +25,8 @@ DIGITS = load_digits()
 X, Y = DIGITS.x[:60], DIGITS.y[:60]
 
 
-def small_cohort(num_models=5, epochs=2, seed=0, model=None):
-    model = model or mlp(hidden=(8,))
+def small_cohort(num_models=5, epochs=2, seed=0, examples=None):
+    model = mlp(hidden=(8,))
     return train_on_coins(
         model,
         get_params(model),
@@ -36,6 +36,7 @@ def small_cohort(num_models=5, epochs=2, seed=0, model=None):
         local_epochs=epochs,
         learning_rate=0.3,
         rng=np.random.default_rng(seed),
+        examples=examples,
     )
 
 
@@ -88,6 +89,21 @@ def test_a_model_too_sure_for_floating_point_still_has_a_finite_confidence():
     params[0, -3:] = [1000, 0, 0]  # biases: p = 1 in any float
     confidences = logit_confidences(model, params, np.zeros((3, 4), np.float32), np.arange(3))
     np.testing.assert_allclose(confidences, [[1000 - np.log(2), -1000, -1000]])
+
+
+def test_examples_choose_the_same_as_cutting_the_data():
+    model, chosen = mlp(hidden=(8,)), np.array([50, 3, 17, 4, 29, 30])
+    settings = {"num_models": 3, "local_epochs": 2, "learning_rate": 0.3}
+    start = get_params(model)
+    cut = train_on_coins(
+        model, start, X[chosen], Y[chosen], rng=np.random.default_rng(9), **settings
+    )
+    named = train_on_coins(
+        model, start, X, Y, rng=np.random.default_rng(9), examples=chosen, **settings
+    )
+    np.testing.assert_array_equal(named.members, cut.members)
+    np.testing.assert_allclose(named.params, cut.params, atol=1e-6)
+    np.testing.assert_allclose(named.confidences, cut.confidences, atol=1e-4)
 
 
 # LiRA
@@ -229,6 +245,10 @@ ONE_ROW = np.zeros((1, 2410), np.float32)
             ),
             "2 examples",
         ),
+        (lambda: small_cohort(examples=[1, 2, 1]), "named twice"),
+        (lambda: small_cohort(examples=[1]), "2 examples"),
+        (lambda: small_cohort(examples=np.arange(50, 70)), "examples 0 to 59"),
+        (lambda: small_cohort(examples=np.arange(-9, 9)), "names example -"),
         (lambda: small_cohort(epochs=0), "local_epochs must be at least 1"),
         (lambda: logit_confidences(mlp(), ONE_ROW[0], X, Y), r"\(s, 2410\)"),
         (lambda: logit_confidences(mlp(), ONE_ROW[:, :9], X, Y), r"\(s, 2410\)"),

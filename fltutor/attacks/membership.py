@@ -48,6 +48,7 @@ def train_on_coins(
     learning_rate: float,
     rng: np.random.Generator,
     batch_size: int = 10,
+    examples: np.ndarray | None = None,
 ) -> CoinModels:
     """Train many models at once, each on the examples that its own fair coins choose.
 
@@ -65,10 +66,12 @@ def train_on_coins(
         learning_rate: Step size of SGD.
         rng: Source of coins and shuffles.
         batch_size: Examples in a batch.
+        examples: Which examples the coins decide about, shape (N,), no two alike; None
+            takes all. Choosing here instead of cutting ``x`` compiles nothing anew.
 
     Raises:
-        InvalidParameterError: If there are no models, fewer than two examples, or a coin
-            gave a model no example at all.
+        InvalidParameterError: If there are no models, fewer than two examples, one that is
+            named twice or does not exist, or a model got no example at all.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -81,15 +84,19 @@ def train_on_coins(
         >>> trained.params.shape, trained.members.shape
         ((3, 2410), (3, 50))
     """
-    if num_models < 1 or len(y) < 2:
+    examples = np.arange(len(y)) if examples is None else np.asarray(examples)
+    if num_models < 1 or len(examples) < 2:
         raise InvalidParameterError(
-            f"needed at least 1 model and 2 examples, got {num_models} and {len(y)}"
+            f"needed at least 1 model and 2 examples, got {num_models} and {len(examples)}"
         )
-    members = rng.random((num_models, len(y))) < 0.5
-    parts = [np.flatnonzero(row) for row in members]
+    if len(np.unique(examples)) < len(examples):
+        raise InvalidParameterError("an example is named twice: one coin decides about each")
+    members = rng.random((num_models, len(examples))) < 0.5
+    parts = [examples[row] for row in members]
     batches = local_batches(parts, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
     trained = params + train_cohort(model, params, x, y, batches, learning_rate)
-    return CoinModels(trained, members, logit_confidences(model, trained, x, y))
+    confidences = logit_confidences(model, trained, x[examples], y[examples])
+    return CoinModels(trained, members, confidences)
 
 
 def logit_confidences(

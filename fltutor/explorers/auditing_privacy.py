@@ -56,7 +56,7 @@ NUM_CANARIES, GUESSES = 128, 100
 EPOCHS = (1, 2, 5, 10, 20, 40)
 EXAMPLES = (100, 200, 400, 800)
 TRIALS = (100, 300, 1000, 2000, 4000, 8000)
-FEWEST_MODELS, MOST_MODELS = 32, 64
+FEWEST_MODELS, MOST_MODELS = 31, 63  # shadow models; with the target, whole blocks
 LEARNING_RATE = 0.3
 FPR = 0.01
 
@@ -272,12 +272,13 @@ def train_halves(
     return train_on_coins(
         model,
         get_params(model),
-        digits.x[chosen],
-        digits.y[chosen],
+        digits.x,
+        digits.y,
         num_models=num_models,
         local_epochs=epochs,
         learning_rate=LEARNING_RATE,
         rng=rng,
+        examples=chosen,
     )
 
 
@@ -399,7 +400,7 @@ def audit_view(
         if models == MOST_MODELS and done == trials:
             return
         models = MOST_MODELS
-        done = min(done + 400, trials)
+        done = min(done + 100, trials)
 
 
 def _view(

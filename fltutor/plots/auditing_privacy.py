@@ -112,16 +112,18 @@ def _draw_roc(ax: Axes, attacked: Attacked) -> None:
         ax.plot(wrong, right, color=colour, ls=line, lw=2, label=name, drawstyle="steps-post")
     ax.plot([least, 1], [least, 1], color=GREY, lw=1, label="guessing")
     ax.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.1))
+    ticks = [tick for tick in (1e-4, 1e-3, 1e-2, 0.1, 1) if tick >= least]
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_minor_locator(NullLocator())  # each tick costs time to draw
+        axis.set_ticks(ticks, [f"{100 * tick:g}%" for tick in ticks])
     name, share = max(
         ((name, attacked.found(name, FPR)) for name in attacked.scores), key=lambda pair: pair[1]
     )
     tidy(
         ax,
         title=f"{FPR:.0%} accused falsely: {name} finds {share:.0%} of the members",
-        xlabel="false-positive rate (share of non-members accused)",
-        ylabel="true-positive rate",
+        xlabel="non-members accused (false-positive rate)",
+        ylabel="members found",
     )
     ax.legend(frameon=False, fontsize=9, loc="lower right")
 
