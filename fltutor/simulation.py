@@ -413,6 +413,7 @@ def evaluate(
 
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
+        InvalidUpdateError: If the weights are so large that an output is NaN or Inf.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -432,6 +433,12 @@ def evaluate(
         )
     ]
     logits = model.stateless_call(weights, [], tf.convert_to_tensor(x), training=False)[0].numpy()
+    if not np.isfinite(logits).all():
+        raise InvalidUpdateError(
+            f"the model gives NaN or Inf with weights of up to {np.abs(params).max():.2g}: "
+            "training has diverged; a smaller learning rate may help"
+        )
+    logits = logits.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     accuracy = float((logits.argmax(axis=1) == y).mean())

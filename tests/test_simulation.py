@@ -529,3 +529,14 @@ def test_an_aggregate_may_be_anything_that_answers_like_one(run):
     history = run(rounds=2, aggregate=nobody_counts)
     np.testing.assert_array_equal(history.params, history.rounds[0].params)
     assert history.rounds[1].included == ()
+
+
+def test_weights_whose_outputs_are_no_numbers_are_refused(setting):
+    model, digits, _ = setting
+    huge = np.full_like(get_params(model), 3e38)
+    with pytest.raises(InvalidUpdateError, match=r"NaN or Inf with weights of up to 3e\+38"):
+        evaluate(model, huge, digits.x_test, digits.y_test)
+    large = np.where(np.arange(len(huge)) % 2, np.float32(1e36), np.float32(-1e36))
+    accuracy, loss = evaluate(model, large, digits.x_test, digits.y_test)
+    assert 0 <= accuracy <= 1
+    assert 0 < loss < np.inf

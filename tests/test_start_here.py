@@ -43,7 +43,7 @@ def test_an_interrupted_run_leaves_a_setting_that_works(monkeypatch):
     assert len(last(10, 3.5, 4).accuracy) == 5
 
 
-def interrupt(*args):
+def interrupt(*args, **options):
     raise KeyboardInterrupt  # what a kernel's stop button raises in the running cell
 
 

@@ -187,7 +187,7 @@ def test_the_worst_settings_give_numbers_and_a_picture(method, rate):
         assert draw_differing_run(new_figure(), run).startswith("alpha 0.03")
 
 
-@pytest.mark.filterwarnings("ignore:(overflow|invalid value) encountered in subtract")
+@pytest.mark.filterwarnings("error")
 def test_a_run_that_blows_up_ends_with_a_sentence():  # far beyond the slider, which ends at 3
     run = last(0.1, 1.0, "FedAvg", 1e30, rounds=4)
     assert len(run.history.rounds) < 5
