@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fltutor.attacks.membership import lira_scores, tpr_at_fpr
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, named, verdict
 from fltutor.explorers.auditing_privacy import (
     BUGS,
     CONFIDENCE,
@@ -69,7 +69,7 @@ def check_offline(mine: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarra
     except Exception:  # agree says what stops
         reference = offline_lira
     agree(
-        _named("my_offline", mine),
+        named("my_offline", mine),
         reference,
         *_halves(),
         mistakes={
@@ -242,15 +242,3 @@ def _claim():
 
 def _short(audit: AuditResult) -> str:
     return f"epsilon >= {audit.epsilon:.1f}, claimed {_claim().epsilon:.2f}"
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """Call a lambda what the notebook calls it; anything else stays as it is."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return function
-
-    def named(*args):
-        return function(*args)
-
-    named.__name__ = name
-    return named

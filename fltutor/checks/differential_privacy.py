@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, named, verdict
 from fltutor.errors import InvalidParameterError
 from fltutor.privacy.accounting import epsilon_after, noise_multiplier_for
 
@@ -30,7 +30,7 @@ def check_gaussian_rdp(mine: Callable[[float, float, int], float]) -> None:
         return rounds * order / (2 * z**2)
 
     agree(
-        _named("my_gaussian_rdp", mine),
+        named("my_gaussian_rdp", mine),
         fltutor_rdp,
         (8.0, 3.0, 30),
         (1.5, 0.5, 100),
@@ -168,15 +168,3 @@ def check_subtract(mine: Callable[[np.ndarray], np.ndarray]) -> None:
         return None
 
     verdict(attempt, "sixty counts, and the noise is gone from all of them")
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """Call a lambda what the notebook calls it; anything else stays as it is."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return function
-
-    def named(*args):
-        return function(*args)
-
-    named.__name__ = name
-    return named

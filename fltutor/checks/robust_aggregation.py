@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fltutor.aggregation import geometric_median, krum, median
-from fltutor.checks import agree, verdict
+from fltutor.checks import agree, named, verdict
 
 TOLERANCE = 1e-3
 """Mean pull that an answer to the geometric median may leave."""
@@ -31,7 +31,7 @@ def check_krum(mine: Callable[[np.ndarray, int], np.ndarray]) -> None:
         return updates[best(ordered[:, first : first + neighbours].sum(axis=1))]
 
     agree(
-        _named("my_krum", mine),
+        named("my_krum", mine),
         krum,
         *_krum_cases(),
         mistakes={
@@ -177,15 +177,3 @@ def check_twins(mine: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
 
 def _in_order(rows: np.ndarray) -> np.ndarray:
     return rows[np.lexsort(rows.T)]
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """Call a lambda what the notebook calls it; anything else stays as it is."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return function
-
-    def named(*args):
-        return function(*args)
-
-    named.__name__ = name
-    return named

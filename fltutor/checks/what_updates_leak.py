@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fltutor.attacks import HALF_GREY_LEVEL, invert_dense_gradient, psnr, score
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, named, verdict
 from fltutor.data import load_digits
 from fltutor.models import mlp, params_spec
 from fltutor.tensorflow_quietly import tf
@@ -113,7 +113,7 @@ def check_blur(mine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> None:
 
     read_off.__name__ = "the gradient of the batch"
     agree(
-        _named("my_blur", mine),
+        named("my_blur", mine),
         read_off,
         *((images, bias_gradients) for images, bias_gradients, _ in _units()),
         mistakes={
@@ -159,7 +159,7 @@ def check_count(mine: Callable[[np.ndarray, np.ndarray], int]) -> None:
         return int(score(guesses, originals).exact.sum())
 
     agree(
-        _named("my_count", mine),
+        named("my_count", mine),
         exact_recoveries,
         *_inverted_batches(),
         mistakes={
@@ -198,15 +198,3 @@ def _inverted_batches() -> tuple[tuple[np.ndarray, np.ndarray], ...]:
     spoiled[0, 0] += 0.5
     cases.append((spoiled, originals))
     return tuple(cases)
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """Call a lambda what the notebook calls it; anything else stays as it is."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return function
-
-    def named(*args):
-        return function(*args)
-
-    named.__name__ = name
-    return named

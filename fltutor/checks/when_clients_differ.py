@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fltutor.aggregation import mean
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, named, verdict
 from fltutor.server_optimizers import momentum, sgd
 
 MODEL_SIZES = {"digits": 2_410, "a million": 10**6, "ResNet-50": 25_600_000}
@@ -36,7 +36,7 @@ def check_server_step(mine: Callable) -> None:
     server_step.__name__ = "sgd"
     params, models = np.array([1.0, -2.0]), np.array([[2.0, 0.0], [4.0, -3.0], [0.0, 7.0]])
     agree(
-        _named("my_server_step", mine),
+        named("my_server_step", mine),
         server_step,
         (params, models, np.array([1, 3, 4]), 0.5),
         (params, models, np.array([1, 3, 4]), 1.0),
@@ -99,7 +99,7 @@ def check_momentum(mine: Callable) -> None:
     fedavgm.__name__ = "momentum"
     updates = np.array([[1.0, -2.0], [0.5, 4.0], [-3.0, 1.0]])
     agree(
-        _named("my_momentum", mine),
+        named("my_momentum", mine),
         fedavgm,
         (np.array([0.5, -1.0]), updates, 0.5),
         (np.array([2.0, 3.0]), updates, 0.9),
@@ -194,15 +194,3 @@ def _bytes_problem(mine: Callable) -> str | None:
             return f"this is {name}"
     problem = difference(got, (up, down))
     return f"7 clients, 2,410 weights: {problem}" if problem else None
-
-
-def _named(name: str, function: Callable) -> Callable:
-    """Call a lambda what the notebook calls it; anything else stays as it is."""
-    if getattr(function, "__name__", None) != "<lambda>":
-        return function
-
-    def named(*args):
-        return function(*args)
-
-    named.__name__ = name
-    return named
