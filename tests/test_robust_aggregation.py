@@ -195,7 +195,7 @@ def test_drawing_of_a_run_shows_rows_choice_and_curves():
 
     figure.clear()
     first = next(liars_run(attack="backdoor"))
-    assert f"The trigger works on {first.success[0]:.2f}." in draw_liars(figure, first)
+    assert f"The trigger works on {first.success[-1]:.2f}." in draw_liars(figure, first)
     figure.clear()
     draw_liars(figure, last(attackers=0, rule="median", rounds=1))
     assert figure.axes[0].get_title(loc="left") == "Nobody lies"

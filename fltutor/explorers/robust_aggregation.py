@@ -165,9 +165,10 @@ def liars_run(
                 success.append(
                     attack_success_rate(_model(), latest.params, load_digits(), target=TARGET)
                 )
-            if latest.number:
-                chosen = _chosen(rule, seen["rows"], num_byzantine)
-                view = view_rows(seen["rows"], liars, chosen, seen["update"])
+            if not latest.number:
+                continue  # a rule that refuses the setting should say so before anything shows
+            chosen = _chosen(rule, seen["rows"], num_byzantine)
+            view = view_rows(seen["rows"], liars, chosen, seen["update"])
             yield LiarsRun(
                 np.array(accuracy),
                 np.array(success) if backdoor else None,
