@@ -74,7 +74,7 @@ def test_fewer_rounds_are_a_prefix_and_more_go_on_where_the_run_stopped():
     five = last(20, 0.5, 2.0, 1, "fixed", 5, seed=4)
     three = last(20, 0.5, 2.0, 1, "fixed", 3, seed=4)
     np.testing.assert_array_equal(three.accuracy, five.accuracy[:4])
-    kept = len(_kept_run(20, 0.5, 2.0, 1, None, 4).rounds)
+    kept = len(_kept_run(20, 0.5, 2.0, 1, None, 4).done)
     seven = last(20, 0.5, 2.0, 1, "fixed", 7, seed=4)
     assert kept == 6
     np.testing.assert_array_equal(seven.accuracy[:6], five.accuracy)
@@ -93,7 +93,7 @@ def test_an_interrupted_run_starts_afresh():
         raise KeyboardInterrupt
         yield
 
-    object.__setattr__(kept, "running", stopped())
+    kept._running = stopped()
     with pytest.raises(KeyboardInterrupt):
         last(20, 1.0, 1.0, 1, "fixed", 3, seed=5)
     np.testing.assert_array_equal(

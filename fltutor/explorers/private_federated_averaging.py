@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import ipywidgets as ipw
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from fltutor.aggregation import AdaptiveClip, AggregateResult, dp_mean
 from fltutor.attacks import Recovery
 from fltutor.data import load_digits, partition_iid
+from fltutor.explorers.kept_run import KeptRun
 from fltutor.explorers.secure_aggregation import Cohort, one_digit_each
 from fltutor.models import mlp
 from fltutor.plots.private_federated_averaging import draw_private_run
@@ -32,8 +32,6 @@ DELTA = 1e-3
 LOCAL_EPOCHS = 5
 LEARNING_RATE = 0.3
 CLIP_LEARNING_RATE = 0.5
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -100,48 +98,41 @@ def private_run(
     sampled = {"sampling_rate": sampling_rate, "sampling": "poisson"} if sampling_rate < 1 else {}
     epsilon = budget_curve(noise, rounds, delta=DELTA, **sampled)
     spent = str(epsilon_after(rounds, noise_multiplier=noise, delta=DELTA, **sampled))
-    while True:
+    for done in kept.reach(rounds):
+        private = done[1:]  # the start has neither norm
         yield PrivateRun(
             clients,
             sampling_rate,
             noise,
             target,
             rounds,
-            np.array([done.accuracy for done in kept.rounds[: rounds + 1]]),
-            np.array([done.clip_norm for done in kept.rounds[1 : rounds + 1]]),
-            np.array(kept.norms[:rounds]),
+            np.array([latest.accuracy for latest, _ in done]),
+            np.array([latest.clip_norm for latest, _ in private]),
+            np.array([norm for _, norm in private]),
             epsilon,
             spent,
         )
-        if len(kept.rounds) > rounds:
-            return
-        with _ONE_AT_A_TIME:  # a slider and a cell may ask for the same run
-            try:
-                kept.rounds.append(next(kept.running))
-            except BaseException:  # an interrupted run cannot go on: the next one starts afresh
-                _kept_run.cache_clear()
-                raise
-
-
-@dataclass(frozen=True)
-class _KeptRun:
-    rounds: list[Round]
-    norms: list[float]
-    running: Iterator[Round]
 
 
 @lru_cache(maxsize=256)
 def _kept_run(
     clients: int, sampling_rate: float, noise: float, clip: float, target: float | None, seed: int
-) -> _KeptRun:
-    """The rounds of a run so far, and the run itself, ready to go on."""
-    digits, norms = load_digits(), []
+) -> KeptRun[tuple[Round, float]]:
+    """One run, with the median length of the updates beside each round."""
+    return KeptRun(partial(_private_rounds, clients, sampling_rate, noise, clip, target, seed))
+
+
+def _private_rounds(
+    clients: int, sampling_rate: float, noise: float, clip: float, target: float | None, seed: int
+) -> Iterator[tuple[Round, float]]:
+    digits, norm = load_digits(), np.nan
     rng = np.random.default_rng(seed)
     if target is not None:
         clip = AdaptiveClip(clip, quantile=target, learning_rate=CLIP_LEARNING_RATE)
 
     def aggregate(updates: np.ndarray, weights: None) -> AggregateResult:
-        norms.append(float(np.median(row_norms(updates))) if len(updates) else np.nan)
+        nonlocal norm
+        norm = float(np.median(row_norms(updates))) if len(updates) else np.nan
         return dp_mean(
             updates,
             clip_norm=clip,
@@ -163,7 +154,8 @@ def _kept_run(
         weigh_by_examples=False,
         aggregate=aggregate,
     )
-    return _KeptRun([next(running)], norms, running)
+    for latest in running:
+        yield latest, norm
 
 
 @cache

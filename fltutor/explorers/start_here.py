@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -12,10 +11,11 @@ import numpy as np
 
 from fltutor.aggregation import dp_mean
 from fltutor.data import load_digits, partition_iid
+from fltutor.explorers.kept_run import KeptRun
 from fltutor.models import mlp
 from fltutor.plots.start_here import draw_private_training
 from fltutor.privacy.accounting import budget_curve, epsilon_after
-from fltutor.simulation import Round, federated_rounds
+from fltutor.simulation import federated_rounds
 from fltutor.widgets import Explorer, explorer
 
 CLIENTS = (5, 10, 20, 50, 100, 200, 400)
@@ -24,8 +24,6 @@ DELTA = 1e-3
 CLIP_NORM = 1.0
 LOCAL_EPOCHS = 5
 LEARNING_RATE = 0.3
-
-_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -67,25 +65,19 @@ def private_training(
         >>> len(run.accuracy), run.spent
         (4, 'epsilon = 7 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP)')
     """
-    accuracy, running = _kept_run(clients, noise, seed)
     epsilon = budget_curve(noise, rounds, delta=DELTA)
     spent = str(epsilon_after(rounds, noise_multiplier=noise, delta=DELTA))
-    while True:
-        so_far = np.array(accuracy[: rounds + 1])
-        yield PrivateTraining(clients, noise, rounds, so_far, epsilon, spent)
-        if len(accuracy) > rounds:
-            return
-        with _ONE_AT_A_TIME:  # a slider and a cell may ask for the same run
-            try:
-                accuracy.append(next(running).accuracy)
-            except BaseException:  # an interrupted run cannot go on: the next one starts afresh
-                _kept_run.cache_clear()
-                raise
+    for done in _kept_run(clients, noise, seed).reach(rounds):
+        yield PrivateTraining(clients, noise, rounds, np.array(done), epsilon, spent)
 
 
 @lru_cache(maxsize=128)
-def _kept_run(clients: int, noise: float, seed: int) -> tuple[list[float], Iterator[Round]]:
-    """The accuracies of a run so far, and the run itself, ready to go on."""
+def _kept_run(clients: int, noise: float, seed: int) -> KeptRun[float]:
+    """The accuracies of one run."""
+    return KeptRun(partial(_accuracies, clients, noise, seed))
+
+
+def _accuracies(clients: int, noise: float, seed: int) -> Iterator[float]:
     digits = load_digits()
     rng = np.random.default_rng(seed)
     running = federated_rounds(
@@ -105,7 +97,8 @@ def _kept_run(clients: int, noise: float, seed: int) -> tuple[list[float], Itera
             allow_no_noise=True,
         ),
     )
-    return [next(running).accuracy], running
+    for latest in running:
+        yield latest.accuracy
 
 
 @cache
