@@ -27,10 +27,31 @@ def draw_race(figure: Figure, runs: Mapping[str, Sequence[History]], *, target: 
         runs: At most four ways to train, by name; several seeds of each.
         target: The accuracy to reach.
     """
+    left, sentence = draw_curves_and_rounds(figure, runs, RUN_COLOURS, target)
+    _log_axis(left.xaxis, (1, 2, 5, 10, 20, 50, 100))
+    left.set_xlim(1, max(len(h.rounds) for histories in runs.values() for h in histories) - 1)
+    tidy(left, title="More work at home, fewer rounds", xlabel="rounds", ylabel="test accuracy")
+    return sentence
+
+
+def draw_curves_and_rounds(
+    figure: Figure, runs: Mapping[str, Sequence[History]], colours: Sequence[str], target: float
+) -> tuple[Axes, str]:
+    """Draw the two panels of a race; the left one still needs a title and its axis of rounds.
+
+    Args:
+        figure: Where.
+        runs: Ways to train, by name; several seeds of each.
+        colours: One for each way to train.
+        target: The accuracy to reach.
+
+    Returns:
+        The left panel, and the rounds to the target in a sentence.
+    """
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     said = []
     for row, (name, histories) in enumerate(runs.items()):
-        colour, line = RUN_COLOURS[row], LINES[row]
+        colour, line = colours[row], LINES[row]
         for history in histories:
             left.plot(history.accuracy, color=colour, lw=0.7, alpha=0.35)
         average = np.mean([history.accuracy for history in histories], axis=0)
@@ -46,16 +67,13 @@ def draw_race(figure: Figure, runs: Mapping[str, Sequence[History]], *, target: 
             text, (max(ticks, default=0), row), (8, 0), textcoords="offset points", va="center"
         )
         said.append(f"{name} {text}")
-    _log_axis(left.xaxis, (1, 2, 5, 10, 20, 50, 100))
-    left.set_xlim(1, max(len(h.rounds) for histories in runs.values() for h in histories) - 1)
     _accuracy_axis(left, target)
     left.legend(fontsize=8, loc="lower right", frameon=False)
-    tidy(left, title="More work at home, fewer rounds", xlabel="rounds", ylabel="test accuracy")
     right.set_yticks(range(len(runs)), list(runs), fontsize=9)
     right.set_ylim(len(runs) - 0.5, -0.5)
-    right.margins(x=0.15)
+    right.margins(x=0.2)
     tidy(right, title=f"Rounds to {target:.0%}: middle, and each run", xlabel="rounds")
-    return f"Rounds to {target:.0%}, the middle of the runs: " + ", ".join(said) + "."
+    return left, f"Rounds to {target:.0%}, the middle of the runs: " + ", ".join(said) + "."
 
 
 def draw_local_work(figure: Figure, work: LocalWork, *, target: float = 0.9) -> str:

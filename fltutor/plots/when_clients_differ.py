@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fltutor.plots.gradient_aggregation import draw_holdings
+from fltutor.plots.model_aggregation import draw_curves_and_rounds
 from fltutor.plots.style import BLACK, BLUE, GREY, LINES, ORANGE, RED, SEQUENCE, SKY, tidy
 
 if TYPE_CHECKING:
@@ -132,38 +133,12 @@ def draw_differing_race(
         target: The accuracy to reach.
         last_round: Where the curves end; None shows the longest to its end.
     """
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    said = []
-    for row, (name, histories) in enumerate(runs.items()):
-        colour, line = SEQUENCE[row], LINES[row]
-        for history in histories:
-            left.plot(history.accuracy, color=colour, lw=0.6, alpha=0.3)
-        average = np.mean([history.accuracy for history in histories], axis=0)
-        left.plot(average, color=colour, ls=line, lw=2, label=name)
-        reached = [history.rounds_to(target) for history in histories]
-        middle = np.median([np.inf if r is None else r for r in reached])
-        if np.isfinite(middle):
-            right.barh(row, middle, color=colour, alpha=0.55)
-        ticks = [r for r in reached if r is not None]
-        right.plot(ticks, [row] * len(ticks), "|", color=BLACK, ms=10)
-        text = f"{middle:g}" if np.isfinite(middle) else "not reached"
-        right.annotate(
-            text, (max(ticks, default=0), row), (8, 0), textcoords="offset points", va="center"
-        )
-        said.append(f"{name} {text}")
+    left, sentence = draw_curves_and_rounds(figure, runs, SEQUENCE, target)
     longest = max(len(h.rounds) for histories in runs.values() for h in histories) - 1
     left.set_xlim(0, last_round or longest)
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
-    left.set_ylim(0, 1)
-    left.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    left.axhline(target, color=GREY, lw=0.8, ls=":")
     tidy(left, title=title, xlabel="rounds", ylabel="test accuracy")
-    left.legend(fontsize=8, loc="lower right", frameon=False)
-    right.set_yticks(range(len(runs)), list(runs), fontsize=9)
-    right.set_ylim(len(runs) - 0.5, -0.5)
-    right.margins(x=0.2)
-    tidy(right, title=f"Rounds to {target:.0%}: middle, and each run", xlabel="rounds")
-    return f"Rounds to {target:.0%}, the middle of the runs: " + ", ".join(said) + "."
+    return sentence
 
 
 def draw_hospitals(
