@@ -12,8 +12,9 @@ import threading
 import time
 from statistics import median
 
-from fltutor import widgets
 from fltutor.explorers import start_here
+
+from fltutor import widgets
 from fltutor.widgets import Explorer
 
 ALLOWED = 0.2  # seconds

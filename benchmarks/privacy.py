@@ -23,7 +23,7 @@ from dp_accounting import (
 from dp_accounting.pld import PLDAccountant
 from dp_accounting.rdp import RdpAccountant
 
-from fltutor.explorers.differential_privacy import spending
+from fltutor.lessons.differential_privacy.runs import spending
 from fltutor.privacy import renyi
 from fltutor.privacy.accounting import budget_curve, epsilon_after
 from fltutor.privacy.discrete import (

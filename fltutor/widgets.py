@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
 from fltutor.errors import FltutorError
-from fltutor.plots.style import new_figure
+from fltutor.plotting import new_figure
 from fltutor.progress import in_notebook
 
 FIRST_PICTURE = 0.02

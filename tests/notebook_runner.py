@@ -18,7 +18,7 @@ from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
-from tests.exercises import Exercise
+from tests.lessons import Exercise
 
 SECONDS = 60  # what a reader should wait at most for all cells
 HARD_LIMIT = 180  # what a busy test machine may take
@@ -157,7 +157,7 @@ def exercise_faults(path: Path, exercises: Sequence[Exercise]) -> list[str]:
             cells_below.setdefault(heading, set()).add(cell.id)
     entries = {exercise.cell: exercise for exercise in exercises}
     faults = [
-        f"`{heading}` has no entry in tests/exercises"
+        f"`{heading}` has no entry in tests/lessons"
         for heading, cells in cells_below.items()
         if cells.isdisjoint(entries)
     ]

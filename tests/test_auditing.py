@@ -16,7 +16,7 @@ from scipy import stats
 
 from fltutor.aggregation import dp_mean
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
-from fltutor.explorers.auditing_privacy import BUGS, claim, power, small_start, small_world
+from fltutor.lessons.auditing_privacy.runs import BUGS, claim, power, small_start, small_world
 from fltutor.privacy.accounting import epsilon_after
 from fltutor.privacy.auditing import (
     AuditResult,

@@ -16,7 +16,7 @@ from fltutor.attacks import (
 from fltutor.clients import local_batches, train_client
 from fltutor.data import load_digits
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
-from fltutor.explorers.auditing_privacy import attack_targets, train_halves
+from fltutor.lessons.auditing_privacy.runs import attack_targets, train_halves
 from fltutor.models import cnn, get_params, mlp, set_params
 from fltutor.privacy.auditing import one_run_audit
 from fltutor.tensorflow_quietly import keras

@@ -1,29 +1,42 @@
 """Every notebook runs from a clean kernel, keeps the house rules, and answers its exercises."""
 
 import importlib
+import re
 import warnings
-from importlib.util import find_spec
 from pathlib import Path
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from tests.exercises import Exercise
+from tests.lessons import Exercise
 from tests.notebook_runner import SECONDS, anatomy_faults, exercise_faults, run_faults
 
-NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+PROJECT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
 def exercises_of(path: Path) -> list[Exercise]:
-    name = f"tests.exercises.{path.stem[3:]}"
-    return importlib.import_module(name).EXERCISES if find_spec(name) else []
+    return importlib.import_module(f"tests.lessons.{path.stem[3:]}.answers").EXERCISES
 
 
 @each_notebook
 def test_notebook_keeps_the_anatomy(path):
     assert anatomy_faults(path) == []
+
+
+@each_notebook
+def test_notebook_has_one_folder_for_its_lesson_and_one_for_its_tests(path):
+    rooms = {"__init__.py", "checks.py", "explorer.py", "plots.py", "runs.py"}
+    assert rooms == {
+        file.name for file in (PROJECT / "fltutor/lessons" / path.stem[3:]).glob("*.py")
+    }
+    tests = PROJECT / "tests/lessons" / path.stem[3:]
+    assert (tests / "answers.py").exists()
+    assert (tests / "test_lesson.py").exists()
+    moved = (tests / "test_browser.py").read_text(encoding="utf-8")
+    assert re.search(r"^def test_\w+\(view\b", moved, re.MULTILINE), "no test moves the explorer"
 
 
 @each_notebook
@@ -154,7 +167,7 @@ def test_anatomy_names_stored_outputs_and_a_foreign_kernel(tmp_path):
 @pytest.mark.parametrize(
     ("exercises", "fault"),
     [
-        ([HALF], "`Exercise 7.2 · Other` has no entry in tests/exercises"),
+        ([HALF], "`Exercise 7.2 · Other` has no entry in tests/lessons"),
         ([HALF, OTHER, Exercise("gone", "", "")], "the entry gone is no cell of an exercise"),
         ([HALF, Exercise("other-code", "", "")], "the entry other-code tries no mistake"),
     ],

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.privacy.accounting import PrivacySpent
 from fltutor.protocols.arrivals import WeightedRows
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript
 from fltutor.vectors import as_updates
-
-if TYPE_CHECKING:
-    from fltutor.privacy.accounting import PrivacySpent
 
 SumProtocol = Callable[..., SumResult]
 

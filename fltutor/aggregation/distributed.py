@@ -5,23 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
-from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE
+from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent
+from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.discrete import discrete_gaussian
 from fltutor.privacy.distributed import ZERO_OUT, NoiseShares, guaranteed_shares
 from fltutor.protocols.masking import Session, secagg_sum
 from fltutor.transcript import Phase, uploaders
 from fltutor.vectors import clip_by_norm
-
-if TYPE_CHECKING:
-    from fltutor.privacy.accounting import PrivacySpent
-    from fltutor.privacy.budget import PrivacyBudget
 
 
 def distributed_dp_mean(

@@ -5,19 +5,16 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult, SumProtocol, finite_weights
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.mechanisms import gaussian_mechanism
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript, uploaders
 from fltutor.vectors import clip_by_norm, row_norms
-
-if TYPE_CHECKING:
-    from fltutor.privacy.budget import PrivacyBudget
 
 
 class AdaptiveClip:

@@ -265,6 +265,13 @@ class ExplorerView:
         self.wait_until_drawn(timeout)
         return seconds
 
+    def change(self, act) -> str:
+        """Do something to a control, wait for another picture, and return the new numbers."""
+        before = self.picture()
+        act()
+        self.wait_for_change(before)
+        return self.readout
+
     def _wait(self, condition, timeout: float) -> None:
         deadline = time.monotonic() + timeout
         while not condition():

@@ -1,1 +1,0 @@
-"""The named explorers, one module a notebook: a compute function and its sliders."""

@@ -1,1 +1,0 @@
-"""Drawings: numbers in, a picture out. Nothing here computes an experiment."""
