@@ -3,7 +3,8 @@
 ``aggregate_gradients`` and ``aggregate_models`` work on lists of tensors as
 Keras gives them. ``mean`` and ``dp_mean`` work on a matrix, one row per client,
 and take a ``sum_protocol``, because one sum is all they need. The robust rules take
-the matrix alone, because they must compare clients.
+the matrix alone, because they must compare clients. ``drift`` compares them, too, and says how
+far they agree.
 """
 
 from fltutor.aggregation.averaging import (
@@ -13,6 +14,7 @@ from fltutor.aggregation.averaging import (
     aggregate_models,
     mean,
 )
+from fltutor.aggregation.client_drift import Drift, drift
 from fltutor.aggregation.distributed import distributed_dp_mean, noisy_row
 from fltutor.aggregation.private import AdaptiveClip, dp_mean, split_noise
 from fltutor.aggregation.robust import (
@@ -32,6 +34,7 @@ from fltutor.aggregation.robust import (
 __all__ = [
     "AdaptiveClip",
     "AggregateResult",
+    "Drift",
     "SumProtocol",
     "aggregate_gradients",
     "aggregate_models",
@@ -39,6 +42,7 @@ __all__ = [
     "bulyan_choice",
     "distributed_dp_mean",
     "dp_mean",
+    "drift",
     "geometric_median",
     "krum",
     "krum_choice",

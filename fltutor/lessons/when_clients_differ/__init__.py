@@ -13,7 +13,7 @@ from fltutor.lessons.when_clients_differ.plots import (
     draw_hospitals,
     draw_tug,
 )
-from fltutor.lessons.when_clients_differ.runs import drift, hospital_scores
+from fltutor.lessons.when_clients_differ.runs import hospital_scores
 
 __all__ = [
     "check_momentum",
@@ -25,6 +25,5 @@ __all__ = [
     "draw_hospitals",
     "draw_splits",
     "draw_tug",
-    "drift",
     "hospital_scores",
 ]

@@ -9,8 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from fltutor.aggregation import Drift
 from fltutor.lessons.curves import draw_accuracy_table, draw_curves_and_rounds, draw_holdings
-from fltutor.lessons.when_clients_differ.runs import DifferingRun, Drift
+from fltutor.lessons.when_clients_differ.runs import DifferingRun
 from fltutor.plotting import BLACK, BLUE, GREY, LINES, ORANGE, RED, SEQUENCE, SKY, tidy
 from fltutor.simulation import History
 

@@ -9,7 +9,7 @@ from itertools import islice
 
 import numpy as np
 
-from fltutor.aggregation import AggregateResult, mean
+from fltutor.aggregation import AggregateResult, Drift, drift, mean
 from fltutor.data import (
     Dataset,
     label_counts,
@@ -23,7 +23,6 @@ from fltutor.models import get_params, mlp
 from fltutor.server_optimizers import adagrad, adam, momentum, sgd, yogi
 from fltutor.simulation import History, Round, federated_rounds, run_federated
 from fltutor.tensorflow_quietly import keras
-from fltutor.vectors import as_updates
 
 CLIENTS = 10
 LOCAL_EPOCHS = 5
@@ -43,67 +42,6 @@ METHODS = {
     "SCAFFOLD": lambda rate: {"server_optimizer": sgd(rate), "scaffold": True},
 }
 """What each method of the explorer passes to :func:`federated_rounds`, for a server's rate."""
-
-
-@dataclass(frozen=True)
-class Drift:
-    """How far the updates of one round agree.
-
-    Attributes:
-        arrows: Each update seen from above, shape (n, 2): along the mean update, and
-            along the direction at right angles to it in which clients differ most.
-        average: The mean update in the same picture, shape (2,); its second entry is 0.
-        agreement: Mean cosine between the updates of two clients, -1 to 1.
-        kept: Length of the mean update over the mean length of updates, 0 to 1: what is
-            left when the clients' wishes are averaged.
-    """
-
-    arrows: np.ndarray = field(repr=False)
-    average: np.ndarray = field(repr=False)
-    agreement: float
-    kept: float
-
-
-def drift(updates: np.ndarray, weights: Sequence[float] | None = None) -> Drift:
-    """Measure how much clients pull in different directions.
-
-    Args:
-        updates: One row per client, shape (n, d), none of them all zero.
-        weights: One number per client for the means; None counts all alike.
-
-    Raises:
-        InvalidUpdateError: If an update is all zero (a zero has no direction) or not finite.
-
-    Example:
-        >>> found = drift(np.array([[3.0, 4.0], [3.0, -4.0]]))
-        >>> round(found.agreement, 2), round(found.kept, 2)
-        (-0.28, 0.6)
-        >>> np.abs(found.arrows)
-        array([[3., 4.],
-               [3., 4.]])
-    """
-    updates = as_updates(updates).astype(np.float64)
-    lengths = np.linalg.norm(updates, axis=1)
-    for client in np.flatnonzero(~((lengths > 0) & np.isfinite(lengths))):
-        raise InvalidUpdateError(
-            f"the update of client {client} has no direction: its length is {lengths[client]}"
-        )
-    average = np.average(updates, axis=0, weights=weights)
-    size = np.linalg.norm(average)
-    along = average / size if size > 0 else np.zeros_like(average)
-    rest = updates - np.outer(updates @ along, along)
-    across = np.linalg.svd(rest, full_matrices=False)[2][0]
-    across *= -1 if rest[0] @ across < 0 else 1  # either sign would do; this one stays
-    arrows = np.stack([updates @ along, rest @ across], axis=1)
-    directions = updates / lengths[:, None]
-    pairs = np.triu_indices(len(updates), 1)
-    cosines = (directions @ directions.T)[pairs]
-    return Drift(
-        arrows=arrows,
-        average=np.array([size, 0.0]),
-        agreement=float(cosines.mean()) if cosines.size else 1.0,
-        kept=float(size / np.average(lengths, weights=weights)),
-    )
 
 
 @dataclass(frozen=True)

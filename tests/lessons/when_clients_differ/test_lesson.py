@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from fltutor.aggregation import drift
 from fltutor.clients import _compiled, _compiled_with_terms
 from fltutor.data import load_digits, load_heart_disease, partition_shards
-from fltutor.errors import InvalidUpdateError
 from fltutor.lessons.when_clients_differ.checks import (
     check_momentum,
     check_scaffold_bytes,
@@ -26,7 +26,6 @@ from fltutor.lessons.when_clients_differ.runs import (
     _model,
     _split_hospitals,
     differing_run,
-    drift,
     even_run,
     hospital_scores,
 )
@@ -37,50 +36,6 @@ from fltutor.simulation import History, Round, run_federated
 
 def last(*setting, **more):
     return [*differing_run(*setting, **more)][-1]
-
-
-# --- drift --------------------------------------------------------------------------------------
-
-
-def test_drift_of_equal_updates_is_none_and_of_opposite_ones_is_total():
-    same = drift(np.tile([1.0, 2.0, 2.0], (3, 1)))
-    assert (same.agreement, same.kept) == pytest.approx((1, 1))
-    np.testing.assert_allclose(same.arrows, [[3, 0]] * 3, atol=1e-12)
-    opposite = drift(np.array([[1.0, 0.0], [-1.0, 0.0]]))
-    assert (opposite.agreement, opposite.kept) == pytest.approx((-1, 0))
-
-
-def test_drift_is_the_mean_over_all_pairs_and_turns_with_the_updates():
-    rng = np.random.default_rng(1)
-    updates = rng.normal(1, 1, size=(5, 7))
-    found = drift(updates)
-    cosines = [
-        updates[i] @ updates[j] / np.linalg.norm(updates[i]) / np.linalg.norm(updates[j])
-        for i in range(5)
-        for j in range(i)
-    ]
-    assert found.agreement == pytest.approx(np.mean(cosines))
-    average = updates.mean(axis=0)
-    lengths = np.linalg.norm(updates, axis=1)
-    assert found.kept == pytest.approx(np.linalg.norm(average) / lengths.mean())
-    np.testing.assert_allclose(found.arrows.mean(axis=0), found.average, atol=1e-12)
-
-    turned = drift(updates @ np.linalg.qr(rng.normal(size=(7, 7)))[0])
-    np.testing.assert_allclose(turned.arrows, found.arrows, atol=1e-10)
-    assert turned.agreement == pytest.approx(found.agreement)
-
-
-def test_drift_weighs_clients_as_the_server_does():
-    updates = np.array([[3.0, 4.0], [3.0, -4.0]])
-    np.testing.assert_allclose(drift(updates, [1, 0]).average, [5, 0])
-    assert drift(updates, [2, 2]).kept == drift(updates).kept == pytest.approx(0.6)
-    assert drift(updates[:1]).agreement == 1
-
-
-@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
-def test_an_update_without_a_direction_is_refused_by_name(bad):
-    with pytest.raises(InvalidUpdateError, match="client 1"):
-        drift(np.array([[1.0, 0.0], [bad, 0.0]]))
 
 
 # --- runs ---------------------------------------------------------------------------------------
