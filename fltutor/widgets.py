@@ -18,7 +18,9 @@ import inspect
 import io
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ipywidgets as ipw
@@ -34,12 +36,21 @@ FIRST_PICTURE = 0.02
 BETWEEN_PICTURES = 0.25
 """Seconds. While results improve, pictures follow at this pace; the last always shows."""
 
+INTERRUPTED = "Interrupted. Move a control to run again."
+RETIRED = "This picture no longer follows its controls, since a newer explorer took over."
+
+_listening: weakref.WeakSet[Explorer] = weakref.WeakSet()  # weak: a registry must not keep them
+
 
 class Explorer(ipw.VBox):
     """Controls, one sentence of numbers, and one picture. Made by :func:`explorer`.
 
     The newest setting wins: a slider moved during a run abandons that run. An
     error shows its message in place of the numbers; the last picture stays.
+
+    A control drives one explorer, the newest. An older one that shares even one
+    control with it retires as a whole and says so, since a picture that follows
+    only some of its controls would mislead.
     """
 
     def __init__(
@@ -54,7 +65,7 @@ class Explorer(ipw.VBox):
         self.message = ""
         self._compute, self._draw = compute, draw
         self._lock = threading.Lock()
-        self._working = True
+        self._working, self._retired = True, False
         self._places: list[Bbox] = []
         self._image = ipw.HTML()  # not ipw.Image, which has no alternative text
         self._readout = ipw.HTML()
@@ -63,20 +74,50 @@ class Explorer(ipw.VBox):
             control.add_class(f"fltutor-{name}")
             control.style.description_width = "11em"
             control.layout.width = "32em"
-            control.observe(self._changed, names="value")
         row = ipw.Layout(flex_flow="row wrap")
         super().__init__([ipw.Box(list(self.controls.values()), layout=row), self._readout])
         self.children = (*self.children, self._image)
         self.add_class("fltutor-explorer")
-        self._wanted = self._values()
-        self._work()  # the first picture belongs to the cell that shows it
+        try:
+            self._listen()
+            with self._lock:
+                self._wanted = self._values()
+            self._work()  # the first picture belongs to the cell that shows it
+        except BaseException:
+            self._stop_listening()  # nobody will ever see this one
+            raise
 
     def _values(self) -> dict[str, Any]:
         return {name: control.value for name, control in self.controls.items()}
 
+    def _listen(self) -> None:
+        """Take over the controls, so that a cell run twice does not compute twice."""
+        controls = set(self.controls.values())
+        for older in list(_listening):
+            if not controls.isdisjoint(older.controls.values()):
+                older._retire()
+        _listening.add(self)
+        for control in controls:
+            control.observe(self._changed, names="value")
+
+    def _stop_listening(self) -> None:
+        _listening.discard(self)
+        for control in set(self.controls.values()):
+            with suppress(ValueError):  # the reader's own unobserve_all came first
+                control.unobserve(self._changed, names="value")
+
+    def _retire(self) -> None:
+        """Hear no more moves, and never show an old picture as if it were current."""
+        self._stop_listening()
+        with self._lock:
+            self._wanted, self._retired = None, True
+        self._say(RETIRED)
+
     def _changed(self, change: Any) -> None:
         """Run the newest setting; a run that is under way gives way to it."""
         with self._lock:
+            if self._retired:  # while this move was on its way
+                return
             self._wanted = self._values()
             if self._working:
                 return
@@ -84,20 +125,33 @@ class Explorer(ipw.VBox):
         if in_notebook():
             # A kernel may deliver a slider's moves on a thread of its own, and the next
             # move must be heard during a run: one worker thread computes and paints.
-            threading.Thread(target=self._work, daemon=True).start()
-        else:
-            self._work()
+            # No caller is there to be interrupted, so it goes on to the next setting.
+            with suppress(RuntimeError):  # Pyodide and small containers start no thread
+                threading.Thread(target=self._work, args=(BaseException,), daemon=True).start()
+                return
+        self._work()
 
-    def _work(self) -> None:
-        self.add_class("fltutor-busy")
-        while True:
+    def _work(self, *passed_over: type[BaseException]) -> None:
+        """Run what is wanted until nothing is; after an interrupt the next move works."""
+        try:
+            self.add_class("fltutor-busy")
+            while True:
+                with self._lock:
+                    values, self._wanted = self._wanted, None
+                    if values is None:
+                        self._rest()
+                        return
+                with suppress(*passed_over):
+                    self._run(values)
+        except BaseException:
             with self._lock:
-                values, self._wanted = self._wanted, None
-                if values is None:
-                    self._working = False
-                    self.remove_class("fltutor-busy")  # before another worker may begin
-                    break
-            self._run(values)
+                self._rest()
+            raise
+
+    def _rest(self) -> None:
+        """Be ready for the next move. The caller holds the lock."""
+        self._wanted, self._working = None, False
+        self.remove_class("fltutor-busy")  # before another worker may begin
 
     def _run(self, values: dict[str, Any]) -> None:
         """Compute and paint one setting, result by result, unless a newer one is wanted."""
@@ -106,7 +160,7 @@ class Explorer(ipw.VBox):
             unseen = None
             outcome = self._compute(**values)
             for unseen in outcome if inspect.isgenerator(outcome) else [outcome]:
-                if self._wanted is not None:
+                if self._wanted is not None or self._retired:
                     return
                 if time.monotonic() >= next_picture:
                     self._paint(unseen, quickly=True)
@@ -118,20 +172,28 @@ class Explorer(ipw.VBox):
             self._say(str(error), error=True)
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", error=True)
+        except BaseException:
+            self._say(INTERRUPTED, error=True)
+            raise
+        finally:
+            if self._retired:
+                self._say(RETIRED)  # this run may have spoken since
 
     def _paint(self, result: Any, *, quickly: bool = False) -> None:
         """Draw a result; quickly keeps the places of the last picture, half of the work."""
         self.figure.clear()
         sentence = self._draw(self.figure, result)
         layout, axes = self.figure.get_layout_engine(), self.figure.axes
-        if quickly and len(axes) == len(self._places):
-            self.figure.set_layout_engine("none")
-            for ax, place in zip(axes, self._places, strict=True):
-                ax.set_position(place)
         png = io.BytesIO()
-        # savefig would draw everything once more beforehand, to lay it out twice
-        FigureCanvasAgg(self.figure).print_png(png, pil_kwargs={"compress_level": 1})
-        self.figure.set_layout_engine(layout)
+        try:
+            if quickly and len(axes) == len(self._places):
+                self.figure.set_layout_engine("none")
+                for ax, place in zip(axes, self._places, strict=True):
+                    ax.set_position(place)
+            # savefig would draw everything once more beforehand, to lay it out twice
+            FigureCanvasAgg(self.figure).print_png(png, pil_kwargs={"compress_level": 1})
+        finally:
+            self.figure.set_layout_engine(layout)  # the next picture needs it, whatever happened
         self._places = [ax.get_position(original=True) for ax in axes]  # not shrunk by aspect
         data = base64.b64encode(png.getvalue()).decode()
         self._image.value = (
@@ -163,7 +225,8 @@ def explorer(
         draw: Draws one result on the figure it is given, and returns a sentence
             that states the numbers; the sentence is also the picture's text
             for screen readers.
-        controls: One widget per argument of ``compute``.
+        controls: One widget per argument of ``compute``. Used again in a newer
+            explorer, a widget leaves the older one, which retires.
         figure: The figure to reuse; a wide one by default.
 
     Example:

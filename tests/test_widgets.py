@@ -2,9 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import re
 import threading
 import time
+import weakref
+from contextlib import suppress
 
 import ipywidgets as ipw
 import numpy as np
@@ -13,7 +16,7 @@ from matplotlib.figure import Figure
 
 from fltutor import widgets
 from fltutor.errors import InvalidParameterError
-from fltutor.widgets import explorer, predict
+from fltutor.widgets import INTERRUPTED, RETIRED, explorer, predict
 
 
 class Recorder:
@@ -43,6 +46,16 @@ def slider():
 def kernel(monkeypatch):
     """Explorers run on a thread of their own, as under a Jupyter kernel."""
     monkeypatch.setattr(widgets, "in_notebook", lambda: True)
+
+
+@pytest.fixture
+def threadless(kernel, monkeypatch):
+    """A Jupyter kernel that can start no thread, as in the browser (Pyodide)."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
 
 
 def png(view):
@@ -291,6 +304,356 @@ def test_an_error_on_the_thread_of_its_own_is_a_sentence_too(draw, slider, kerne
     asyncio.run(finished(view))
     assert view.message.startswith("x is 1.0")
     assert capsys.readouterr().err == ""
+
+
+def test_moves_from_many_threads_make_one_run_at_a_time_and_end_with_the_newest(draw, slider):
+    running, together = [], []
+
+    def compute(x):
+        running.append(x)
+        together.append(len(running))
+        time.sleep(0.001)
+        running.remove(x)
+        return x
+
+    view = explorer(compute, draw, {"x": slider})
+
+    def move(values):
+        for value in values:
+            slider.value = value
+
+    movers = [threading.Thread(target=move, args=(range(k, 24, 3),)) for k in range(3)]
+    for mover in movers:
+        mover.start()
+    for mover in movers:
+        mover.join()
+    assert set(together) == {1}
+    assert view.message.startswith(f"x is {slider.value} ")
+    assert not is_busy(view)
+
+
+# --- where no thread can be started -------------------------------------------------------------
+
+
+def test_without_threads_a_move_computes_in_place(draw, slider, threadless):
+    threads = []
+
+    def compute(x):
+        threads.append(threading.current_thread())
+        return x
+
+    view = explorer(compute, draw, {"x": slider})
+    for value in (2, 3):
+        slider.value = value
+        assert view.message.startswith(f"x is {value} ")
+        assert not is_busy(view)
+    assert threads == [threading.current_thread()] * 3
+
+
+def test_without_threads_an_interrupt_reaches_the_caller(draw, slider, threadless):
+    view = explorer(interrupted_at(2, KeyboardInterrupt), draw, {"x": slider})
+    with pytest.raises(KeyboardInterrupt):
+        slider.value = 2
+    slider.value = 3
+    assert view.message.startswith("x is 3 ")
+    assert not is_busy(view)
+
+
+# --- interrupts ---------------------------------------------------------------------------------
+
+
+def interrupted_at(value, interrupt):
+    def compute(x):
+        if x == value:
+            raise interrupt
+        return x
+
+    return compute
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+@pytest.mark.parametrize("stage", ["compute", "generator", "draw"])
+def test_an_interrupted_move_reaches_the_caller_and_the_next_move_works(
+    draw, slider, interrupt, stage
+):
+    def stumble(here):
+        if here == stage and slider.value == 2:
+            raise interrupt
+
+    def compute(x):
+        stumble("compute")
+        return results(x)
+
+    def results(x):
+        stumble("generator")
+        yield x
+
+    def drawing(figure, result):
+        stumble("draw")
+        return draw(figure, result)
+
+    view = explorer(compute, drawing, {"x": slider})
+    before = png(view)
+    with pytest.raises(interrupt):
+        slider.value = 2
+    assert not is_busy(view)
+    assert view.message == INTERRUPTED  # the picture is of another setting
+    assert 'class="fltutor-error"' in readout(view)
+    assert png(view) == before
+    slider.value = 3
+    assert view.message.startswith("x is 3 ")
+    assert not is_busy(view)
+
+
+def test_an_interrupt_stops_a_run_that_moves_its_own_slider(draw, slider):
+    def compute(x):
+        if x == 2:
+            slider.value = 4
+            raise KeyboardInterrupt
+        return x
+
+    view = explorer(compute, draw, {"x": slider})
+    with pytest.raises(KeyboardInterrupt):
+        slider.value = 2
+    assert draw.drawn == [1]
+    slider.value = 3
+    assert draw.drawn == [1, 3]
+    assert not is_busy(view)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_explorer_interrupted_in_its_first_picture_lets_its_slider_go(
+    draw, slider, monkeypatch, interrupt
+):
+    heard = []
+    changed = widgets.Explorer._changed
+    monkeypatch.setattr(
+        widgets.Explorer, "_changed", lambda view, move: (heard.append(view), changed(view, move))
+    )
+    with pytest.raises(interrupt):
+        explorer(interrupted_at(1, interrupt), draw, {"x": slider})
+    slider.value = 2
+    assert heard == []
+    view = explorer(lambda x: x, draw, {"x": slider})  # the reader runs the cell again
+    slider.value = 3
+    assert heard == [view]
+    assert draw.drawn == [2, 3]
+    assert not is_busy(view)
+
+
+def test_a_control_without_a_value_is_refused_and_the_others_are_let_go(draw, slider):
+    started = []
+    with pytest.raises(AttributeError):
+        explorer(lambda x, y: started.append(x), draw, {"x": slider, "y": ipw.Button()})
+    slider.value = 2
+    assert started == []
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_on_the_thread_of_its_own_leaves_a_working_explorer(
+    draw, slider, kernel, interrupt, capsys
+):
+    view = explorer(interrupted_at(2, interrupt), draw, {"x": slider})
+    slider.value = 2
+    asyncio.run(finished(view))
+    assert view.message == INTERRUPTED
+    slider.value = 3
+    asyncio.run(finished(view))
+    assert view.message.startswith("x is 3 ")
+    assert capsys.readouterr().err == ""
+
+
+def test_an_interrupt_on_the_thread_of_its_own_does_not_lose_the_newest_value(draw, slider, kernel):
+    release = threading.Event()
+
+    def compute(x):
+        if x == 2:
+            release.wait(10)
+            raise KeyboardInterrupt
+        return x
+
+    view = explorer(compute, draw, {"x": slider})
+    slider.value = 2
+    slider.value = 3
+    release.set()
+    asyncio.run(finished(view))
+    assert view.message.startswith("x is 3 ")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_a_picture_that_fails_on_the_way_leaves_the_layout_to_the_next(
+    draw, slider, monkeypatch, error
+):
+    monkeypatch.setattr(widgets, "FIRST_PICTURE", 0.0)
+    figure = Figure(layout="constrained")
+    explorer(lambda x: x, draw, {"x": slider}, figure=figure)
+
+    def fail(*args, **kwargs):
+        raise error
+
+    with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+        patch.setattr(widgets.FigureCanvasAgg, "print_png", fail)
+        slider.value = 2
+    assert type(figure.get_layout_engine()).__name__ == "ConstrainedLayoutEngine"
+
+
+# --- one slider, two explorers ------------------------------------------------------------------
+
+
+def counted(started, name):
+    def compute(**settings):
+        started.append((name, *settings.values()))
+        return sum(settings.values())
+
+    return compute
+
+
+@pytest.mark.parametrize("where", ["in place", "on a thread"])
+def test_a_cell_run_twice_computes_once_a_move(draw, slider, where, request):
+    if where == "on a thread":
+        request.getfixturevalue("kernel")
+    started = []
+    older = explorer(counted(started, "older"), draw, {"x": slider})
+    newer = explorer(counted(started, "newer"), draw, {"x": slider})
+    started.clear()
+    slider.value = 5
+    asyncio.run(finished(newer))
+    assert started == [("newer", 5)]
+    assert newer.message.startswith("x is 5 ")
+    assert older.message == RETIRED
+    assert RETIRED in readout(older)
+    assert "fltutor-error" not in readout(older)
+    assert not is_busy(older)
+
+
+def test_a_cell_run_many_times_leaves_one_that_listens(draw, slider):
+    started = []
+    views = [explorer(counted(started, name), draw, {"x": slider}) for name in range(5)]
+    started.clear()
+    slider.value = 5
+    assert started == [(4, 5)]
+    assert [view.message for view in views[:4]] == [RETIRED] * 4
+
+
+def test_an_explorer_that_shares_one_control_retires_as_a_whole(draw):
+    started = []
+    a, b, c = (ipw.IntSlider(value) for value in (1, 2, 3))
+    first = explorer(counted(started, "first"), draw, {"a": a, "b": b})
+    second = explorer(counted(started, "second"), draw, {"b": b, "c": c})
+    other = explorer(counted(started, "other"), draw, {"d": ipw.IntSlider(4)})
+    started.clear()
+    a.value = 10  # of the first alone
+    assert started == []
+    b.value = 20
+    assert started == [("second", 20, 3)]
+    assert first.message == RETIRED
+    third = explorer(counted(started, "third"), draw, {"a": a})  # a belongs to nobody now
+    c.value = 30
+    assert started[-1] == ("second", 20, 30)
+    assert RETIRED not in (second.message, third.message, other.message)
+
+
+def test_one_control_may_be_two_arguments(draw, slider):
+    started = []
+    explorer(counted(started, "older"), draw, {"x": slider, "y": slider})
+    view = explorer(counted(started, "newer"), draw, {"x": slider, "y": slider})
+    slider.value = 2
+    assert started == [("older", 1, 1), ("newer", 1, 1), ("newer", 2, 2)]
+    assert view.message.startswith("x is 4 ")
+
+
+def test_a_readers_own_observer_stays(draw, slider):
+    seen = []
+    slider.observe(lambda change: seen.append(change.new), names="value")
+    explorer(lambda x: x, draw, {"x": slider})
+    explorer(lambda x: x, draw, {"x": slider})
+    slider.value = 2
+    assert seen == [2]
+    slider.unobserve_all()
+    slider.observe(lambda change: seen.append(-change.new), names="value")
+    view = explorer(lambda x: x, draw, {"x": slider})
+    slider.value = 3
+    assert seen == [2, -3]
+    assert view.message.startswith("x is 3 ")
+
+
+def test_a_move_that_is_on_its_way_no_longer_reaches_the_older_one(draw, slider):
+    """As when the newer explorer is made by an observer that hears the move first."""
+    started, views = [], []
+
+    def rebuild(change):
+        if not views:
+            views.append(explorer(counted(started, "newer"), draw, {"x": slider}))
+
+    slider.observe(rebuild, names="value")
+    older = explorer(counted(started, "older"), draw, {"x": slider})
+    slider.value = 2
+    assert started == [("older", 1), ("newer", 2)]
+    assert older.message == RETIRED
+
+
+@pytest.mark.parametrize("outcome", ["result", "error", "interrupt"])
+def test_a_run_of_the_older_one_gives_way_and_cannot_pass_for_current(
+    draw, slider, kernel, monkeypatch, outcome
+):
+    monkeypatch.setattr(widgets, "FIRST_PICTURE", 0.0)
+    release, steps = threading.Event(), []
+
+    def slow(x):
+        yield x
+        steps.append(x)
+        if x == 2:
+            release.wait(10)
+            if outcome != "result":
+                raise ValueError if outcome == "error" else KeyboardInterrupt
+            yield 20
+            steps.append("too many")
+
+    older = explorer(slow, draw, {"x": slider})
+    slider.value = 2
+    while 2 not in steps:
+        time.sleep(0.001)
+    newer = explorer(lambda x: x, draw, {"x": slider})
+    assert older.message == RETIRED  # at once, though its run has not noticed yet
+    slider.value = 3  # and this is for the newer alone
+    release.set()
+    asyncio.run(finished(older))
+    asyncio.run(finished(newer))
+    assert older.message == RETIRED
+    assert RETIRED in readout(older)
+    assert steps == [1, 2]
+    assert 20 not in draw.drawn
+    assert newer.message.startswith("x is 3 ")
+
+
+def test_a_picture_that_is_half_drawn_does_not_bring_the_older_one_back(draw, slider, kernel):
+    drawing, release = threading.Event(), threading.Event()
+
+    def slow_draw(figure, result):
+        if result == 2:
+            drawing.set()
+            release.wait(10)
+        return draw(figure, result)
+
+    older = explorer(lambda x: x, slow_draw, {"x": slider})
+    slider.value = 2
+    assert drawing.wait(10)
+    explorer(lambda x: x, draw, {"x": slider})
+    release.set()
+    asyncio.run(finished(older))
+    assert RETIRED in readout(older)
+
+
+def test_a_closed_older_explorer_is_forgotten(draw, slider):
+    older = explorer(lambda x: x, draw, {"x": slider})
+    gone = weakref.ref(older)
+    newer = explorer(lambda x: x, draw, {"x": slider})
+    older.close()  # until then ipywidgets itself remembers every widget
+    del older
+    gc.collect()
+    assert gone() is None
+    slider.value = 2
+    assert newer.message.startswith("x is 2 ")
 
 
 # --- predictions --------------------------------------------------------------------------------
