@@ -8,7 +8,6 @@ from fltutor.lessons.differential_privacy.checks import (
 )
 from fltutor.lessons.differential_privacy.explorer import spending_explorer
 from fltutor.lessons.differential_privacy.plots import draw_counts, draw_textbook, draw_two_worlds
-from fltutor.lessons.differential_privacy.runs import measured_delta, privacy_losses
 
 __all__ = [
     "check_gaussian_rdp",
@@ -17,8 +16,6 @@ __all__ = [
     "draw_counts",
     "draw_textbook",
     "draw_two_worlds",
-    "measured_delta",
-    "privacy_losses",
     "seeded_counts",
     "spending_explorer",
 ]

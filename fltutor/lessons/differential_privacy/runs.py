@@ -1,4 +1,4 @@
-"""Notebook 10: what a run costs, counted in several ways, and measured by playing it."""
+"""Notebook 10: what a run costs, counted in several ways."""
 
 from __future__ import annotations
 
@@ -103,44 +103,3 @@ def spending(
     ]
     epsilon = np.array([0.0, *(spent.epsilon for spent in counts)])
     yield Spending(np.array([0, *at]), epsilon, *coarse, counts[-1])
-
-
-def privacy_losses(
-    runs: int, rounds: int, noise: float, sampling_rate: float, rng: np.random.Generator
-) -> np.ndarray:
-    """Play whole runs with one participant in the data; tell the privacy loss of each.
-
-    The participant adds 1 to the sum of every round that its coin chooses; everybody else is
-    known and subtracted. The loss is the log of how much likelier what was seen is with the
-    participant than without.
-
-    Args:
-        runs: How many runs to play.
-        rounds: Noisy sums in a run.
-        noise: Standard deviation of the noise of each, positive.
-        sampling_rate: The bias of the coin.
-        rng: A seeded generator: this is a measurement, no protection.
-
-    Returns:
-        Shape (runs,).
-
-    Example:
-        >>> privacy_losses(2, rounds=30, noise=1.0, sampling_rate=0.2,
-        ...                rng=np.random.default_rng(1)).round(2)
-        array([ 0.03, -0.17])
-    """
-    losses = np.zeros(runs)
-    for _ in range(rounds):
-        seen = (rng.random(runs) < sampling_rate) + noise * rng.standard_normal(runs)
-        losses += np.log1p(sampling_rate * np.expm1((seen - 0.5) / noise**2))
-    return losses
-
-
-def measured_delta(losses: np.ndarray, epsilon: float) -> float:
-    """Estimate the least delta for which ``epsilon`` holds, from losses of played runs.
-
-    Example:
-        >>> measured_delta(np.log([1.0, 2.0, 4.0]), epsilon=np.log(2.0))  # (0 + 0 + 1/2) / 3
-        0.16666666666666666
-    """
-    return float(np.maximum(-np.expm1(epsilon - losses), 0).mean())

@@ -7,7 +7,6 @@ from fltutor.lessons.keys_between_strangers.checks import (
 )
 from fltutor.lessons.keys_between_strangers.explorer import key_explorer
 from fltutor.lessons.keys_between_strangers.plots import draw_exchange
-from fltutor.lessons.keys_between_strangers.runs import exchange_keys
 from fltutor.lessons.scene import draw_ink, load_scene
 
 __all__ = [
@@ -16,7 +15,6 @@ __all__ = [
     "check_separate_keys",
     "draw_exchange",
     "draw_ink",
-    "exchange_keys",
     "key_explorer",
     "load_scene",
 ]

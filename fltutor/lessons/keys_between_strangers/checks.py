@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from fltutor.checks import verdict
+from fltutor.crypto.exchange import PURPOSE, Announcement
 from fltutor.crypto.keys import (
     Directory,
     Identity,
@@ -18,7 +19,7 @@ from fltutor.crypto.keys import (
     x25519,
 )
 from fltutor.errors import AuthenticationError, InvalidParameterError
-from fltutor.lessons.keys_between_strangers.runs import PURPOSE, ROUND, Announcement
+from fltutor.lessons.keys_between_strangers.runs import ROUND
 
 P = 2**255 - 19
 WORTHLESS_POINTS = tuple(

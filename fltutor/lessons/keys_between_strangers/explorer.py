@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as ipw
 
 from fltutor.lessons.keys_between_strangers.plots import draw_exchange
-from fltutor.lessons.keys_between_strangers.runs import exchange_keys
+from fltutor.lessons.keys_between_strangers.runs import exchange_numbers
 from fltutor.plotting import new_figure
 from fltutor.widgets import Explorer, explorer
 
@@ -13,7 +13,7 @@ from fltutor.widgets import Explorer, explorer
 def key_explorer() -> Explorer:
     """Let the server swap keys, let the clients sign them; watch the keys and who reads what."""
     return explorer(
-        compute=exchange_keys,
+        compute=exchange_numbers,
         draw=draw_exchange,
         controls={
             "num_clients": ipw.IntSlider(6, min=2, max=10, description="clients"),

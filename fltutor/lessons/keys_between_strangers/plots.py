@@ -8,7 +8,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from fltutor.lessons.keys_between_strangers.runs import Exchange
+from fltutor.crypto.exchange import Exchange
 from fltutor.plotting import COLOUR
 
 PRIVATE, READ = COLOUR["encrypted"], COLOUR["attack"]

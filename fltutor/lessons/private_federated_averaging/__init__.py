@@ -17,7 +17,6 @@ from fltutor.lessons.private_federated_averaging.runs import (
     SHORT,
     in_or_out,
     last_of,
-    most_right,
     released_alone,
 )
 from fltutor.lessons.single_digits import attack_each, attack_uploads, one_digit_each
@@ -36,7 +35,6 @@ __all__ = [
     "draw_people",
     "in_or_out",
     "last_of",
-    "most_right",
     "one_digit_each",
     "private_run_explorer",
     "released_alone",

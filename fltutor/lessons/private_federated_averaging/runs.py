@@ -182,19 +182,3 @@ def in_or_out(noise_multiplier: float, trials: int = 200, *, seed: int = 0) -> n
         trace = 10 * release - others.sum(axis=0)
         right.append((trace @ clipped[suspect] > SHORT**2 / 2) == came)
     return np.array(right)
-
-
-def most_right(epsilon: float, delta: float) -> float:
-    """The largest share of right answers to "in or out?" that epsilon and delta allow.
-
-    No attack on a release of this epsilon does better, if in and out are equally likely.
-
-    Example:
-        >>> most_right(0.0, 0.0), round(most_right(1.0, 1e-3), 3)
-        (0.5, 0.731)
-
-    Reference:
-        Kairouz, Oh and Viswanath, ICML 2015, Theorem 2.1: true and false positives under
-        (epsilon, delta). https://arxiv.org/abs/1311.0776
-    """
-    return float((1 + delta * np.exp(-epsilon)) / (1 + np.exp(-epsilon)))

