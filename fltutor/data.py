@@ -186,16 +186,71 @@ def load_heart_disease() -> Federation:
     names = tuple(name for _, own in columns for name in own)
     y = np.array([patient["num"] != "0" for patient in patients], dtype=np.int32)
     hospital = np.array([_HOSPITALS.index(patient["hospital"]) for patient in patients])
-    # a stratum per hospital and label
-    train, test = _split_rows(2 * hospital + y)
-    data = _read_only(x, y, train, test, "heart disease, 4 hospitals")
+    return _federation(
+        x, y, hospital, np.random.default_rng(0), "heart disease, 4 hospitals", _HOSPITALS, names
+    )
+
+
+def fresh_split(federation: Federation, rng: np.random.Generator) -> Federation:
+    """Set other examples aside for testing: again a fifth of each client and label.
+
+    One split may be a lucky one. What is said of a federation should hold on several.
+
+    Args:
+        federation: Its training and test examples are put together and split anew.
+        rng: Source of the shuffle.
+
+    Returns:
+        The same clients with the same examples, in read-only arrays. A fifth is rounded
+        down: of fewer than five examples of a label, a client has none to test.
+
+    Raises:
+        InvalidParameterError: If an example belongs to no client or to two of them, or names
+            and parts are not equally many.
+
+    Example:
+        >>> heart = load_heart_disease()
+        >>> other = fresh_split(heart, np.random.default_rng(1))
+        >>> [len(part) for part in heart.test_parts], [len(part) for part in other.test_parts]
+        ([59, 58, 24, 39], [59, 58, 24, 39])
+        >>> np.array_equal(heart.data.x_test, other.data.x_test)
+        False
+    """
+    data, num_clients = federation.data, len(federation.names)
+    if not num_clients == len(federation.parts) == len(federation.test_parts):
+        raise InvalidParameterError(
+            f"a federation needs as many parts as names, {num_clients}, got "
+            f"{len(federation.parts)} to train and {len(federation.test_parts)} to test"
+        )
+    x, y = np.concatenate([data.x, data.x_test]), np.concatenate([data.y, data.y_test])
+    own = [*federation.parts, *(len(data.y) + part for part in federation.test_parts)]
+    rows = np.concatenate(own)
+    if not np.array_equal(np.sort(rows), np.arange(len(y))):
+        raise InvalidParameterError("each example must belong to one client, to no more or fewer")
+    owner = np.empty(len(y), dtype=int)
+    owner[rows] = np.repeat(np.arange(len(own)) % num_clients, [len(part) for part in own])
+    return _federation(x, y, owner, rng, data.name, federation.names, federation.feature_names)
+
+
+def _federation(
+    x: np.ndarray,
+    y: np.ndarray,
+    owner: np.ndarray,
+    rng: np.random.Generator,
+    title: str,
+    names: tuple[str, ...],
+    feature_names: tuple[str, ...],
+) -> Federation:
+    """Set aside a fifth of each owner and label for testing."""
+    train, test = _split_rows((int(y.max()) + 1) * owner + y, rng)
+    data = _read_only(x, y, train, test, title)
     parts, test_parts = (
-        tuple(np.flatnonzero(hospital[rows] == number) for number in range(len(_HOSPITALS)))
+        tuple(np.flatnonzero(owner[rows] == number) for number in range(len(names)))
         for rows in (train, test)
     )
     for part in (*parts, *test_parts):
         part.flags.writeable = False
-    return Federation(data, _HOSPITALS, parts, test_parts, names)
+    return Federation(data, names, parts, test_parts, feature_names)
 
 
 def _numbers(name: str, values: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -217,12 +272,11 @@ def _numbers(name: str, values: list[str]) -> tuple[np.ndarray, list[str]]:
 def _split(x: np.ndarray, y: np.ndarray, name: str) -> Dataset:
     """Set aside a fifth of each label for testing, by a fixed shuffle."""
     y = y.astype(np.int32)
-    return _read_only(x, y, *_split_rows(y), name)
+    return _read_only(x, y, *_split_rows(y, np.random.default_rng(0)), name)
 
 
-def _split_rows(strata: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Row numbers to train and to test on: a fifth of each stratum, by a fixed shuffle."""
-    rng = np.random.default_rng(0)
+def _split_rows(strata: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Row numbers to train and to test on: a fifth of each stratum."""
     test = np.concatenate(
         [
             rng.permutation(np.flatnonzero(strata == stratum))[: (strata == stratum).sum() // 5]

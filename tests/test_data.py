@@ -2,6 +2,7 @@
 
 import sys
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fltutor.data import (
     _numbers,
+    fresh_split,
     label_counts,
     load_digits,
     load_heart_disease,
@@ -269,6 +271,58 @@ def test_the_hospitals_are_shared_and_read_only():
     for array in (heart.data.x, heart.data.y_test, *heart.parts, *heart.test_parts):
         with pytest.raises(ValueError, match="read-only"):
             array[0] = 0
+
+
+def test_fresh_splits_use_each_patient_once_and_differ_by_seed():
+    heart = load_heart_disease()
+    num_patients = len(heart.data.y) + len(heart.data.y_test)
+    split = fresh_split(heart, np.random.default_rng(1))
+    data, parts, tests = split.data, split.parts, split.test_parts
+    assert len(data.y) + len(data.y_test) == num_patients
+    for pieces, size in ((parts, len(data.y)), (tests, len(data.y_test))):
+        assert_each_example_has_one_owner(pieces, size, 4)
+    for number, (part, test) in enumerate(zip(parts, tests, strict=True)):
+        whole = len(heart.parts[number]) + len(heart.test_parts[number])
+        assert len(part) + len(test) == whole
+        assert abs(len(test) - whole / 5) < 2  # rounded down once for each of two labels
+    again, other = (fresh_split(heart, np.random.default_rng(seed)) for seed in (1, 2))
+    np.testing.assert_array_equal(data.x_test, again.data.x_test)
+    assert not np.array_equal(data.x_test, other.data.x_test)
+
+
+def test_a_fresh_split_takes_a_fifth_of_every_client_and_label_and_mixes_up_no_rows():
+    heart = load_heart_disease()
+    split = fresh_split(heart, np.random.default_rng(3))
+    assert (split.names, split.feature_names) == (heart.names, heart.feature_names)
+    assert split.data.name == heart.data.name
+    for number, name in enumerate(heart.names):
+        before, after = (patients_of(federation, number) for federation in (heart, split))
+        np.testing.assert_array_equal(before, after)
+        ill = split.data.y_test[split.test_parts[number]].sum()
+        assert ill == ILL[name] // 5
+        assert len(split.test_parts[number]) == ill + (COUNTS[name] - ILL[name]) // 5
+    for array in (split.data.x, split.data.y_test, *split.parts, *split.test_parts):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 0
+
+
+def patients_of(federation, number):
+    """All examples of a client with their labels, sorted."""
+    data = federation.data
+    part, test = federation.parts[number], federation.test_parts[number]
+    x, y = np.vstack([data.x[part], data.x_test[test]]), [*data.y[part], *data.y_test[test]]
+    rows = np.column_stack([x, y])
+    return rows[np.lexsort(rows.T)]
+
+
+def test_a_federation_whose_examples_lack_an_owner_or_have_two_is_not_split():
+    heart, rng = load_heart_disease(), np.random.default_rng(0)
+    first, *rest = heart.parts
+    for parts in ((first[1:], *rest), (first, first, *rest[1:]), (np.append(first, 900), *rest)):
+        with pytest.raises(InvalidParameterError, match="must belong to one client"):
+            fresh_split(replace(heart, parts=parts), rng)
+    with pytest.raises(InvalidParameterError, match="as many parts as names, 4, got 3 to train"):
+        fresh_split(replace(heart, parts=tuple(rest)), rng)
 
 
 def test_a_missing_file_of_hospitals_is_named(monkeypatch, tmp_path):

@@ -13,7 +13,6 @@ from fltutor.lessons.when_clients_differ.plots import (
     draw_hospitals,
     draw_tug,
 )
-from fltutor.lessons.when_clients_differ.runs import hospital_scores
 
 __all__ = [
     "check_momentum",
@@ -25,5 +24,4 @@ __all__ = [
     "draw_hospitals",
     "draw_splits",
     "draw_tug",
-    "hospital_scores",
 ]

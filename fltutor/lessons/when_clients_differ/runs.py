@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import islice
@@ -11,10 +11,8 @@ import numpy as np
 
 from fltutor.aggregation import AggregateResult, Drift, drift, mean
 from fltutor.data import (
-    Dataset,
     label_counts,
     load_digits,
-    load_heart_disease,
     partition_dirichlet,
     partition_iid,
 )
@@ -162,75 +160,3 @@ def even_run(rounds: int = ROUNDS) -> History:
 @cache
 def _model() -> keras.Model:
     return mlp(seed=SEED)  # one model for every run, so that it compiles once
-
-
-def hospital_scores(seed: int) -> Mapping[str, np.ndarray]:
-    """Train on the four hospitals alone, together, and pooled; score each model everywhere.
-
-    The model is logistic regression, started at zero: a local step is of size 0.1, a round
-    five epochs in batches of ten, and there are 20 rounds.
-
-    Args:
-        seed: Seed of a fresh split into training and test patients, and of all shuffles.
-
-    Returns:
-        For each model by name its accuracy on the test patients of each hospital and on
-        all of them, shape (5,).
-    """
-    data, parts, tests = _split_hospitals(seed)
-    model = _heart_model()
-    everyone = np.arange(len(data.y))
-    teachers = {
-        **{
-            f"{name} alone": [part]
-            for name, part in zip(load_heart_disease().names, parts, strict=True)
-        },
-        "federated": parts,
-        "pooled": [everyone],
-    }
-    scores = {}
-    for name, own in teachers.items():
-        history = run_federated(
-            model,
-            data,
-            own,
-            rounds=20,
-            seed=seed,
-            start=np.zeros(len(get_params(model)), np.float32),
-            learning_rate=LEARNING_RATE,
-            local_epochs=LOCAL_EPOCHS,
-        )
-        kernel, bias = np.split(history.params, [-2])
-        logits = data.x_test @ kernel.reshape(-1, 2) + bias
-        right = logits.argmax(axis=1) == data.y_test
-        scores[name] = np.array([*(right[test].mean() for test in tests), right.mean()])
-    return scores
-
-
-@cache
-def _heart_model() -> keras.Model:
-    return mlp(load_heart_disease().data.x.shape[1], 2, hidden=())
-
-
-def _split_hospitals(seed: int) -> tuple[Dataset, list[np.ndarray], list[np.ndarray]]:
-    """Set other patients aside for testing: a fifth of each hospital and label."""
-    heart = load_heart_disease()
-    data = heart.data
-    x, y = np.concatenate([data.x, data.x_test]), np.concatenate([data.y, data.y_test])
-    hospital = np.empty(len(y), int)
-    for number, (part, test) in enumerate(zip(heart.parts, heart.test_parts, strict=True)):
-        hospital[part] = hospital[len(data.y) + test] = number
-    strata, rng = 2 * hospital + y, np.random.default_rng(seed)
-    test = np.concatenate(
-        [
-            rng.permutation(np.flatnonzero(strata == stratum))[: (strata == stratum).sum() // 5]
-            for stratum in range(strata.max() + 1)
-        ]
-    )
-    train = np.setdiff1d(np.arange(len(y)), test)
-    numbers = range(len(heart.names))
-    return (
-        Dataset(x[train], y[train], x[test], y[test], data.name),
-        [np.flatnonzero(hospital[train] == number) for number in numbers],
-        [np.flatnonzero(hospital[test] == number) for number in numbers],
-    )

@@ -5,7 +5,7 @@ import pytest
 
 from fltutor.aggregation import drift
 from fltutor.clients import _compiled, _compiled_with_terms
-from fltutor.data import load_digits, load_heart_disease, partition_shards
+from fltutor.data import load_digits, partition_shards
 from fltutor.lessons.when_clients_differ.checks import (
     check_momentum,
     check_scaffold_bytes,
@@ -24,10 +24,8 @@ from fltutor.lessons.when_clients_differ.runs import (
     CLIENTS,
     METHODS,
     _model,
-    _split_hospitals,
     differing_run,
     even_run,
-    hospital_scores,
 )
 from fltutor.models import mlp
 from fltutor.plotting import new_figure
@@ -82,34 +80,6 @@ def test_scaffold_saves_rounds_on_shards_and_doubles_the_bytes():
         [up, down] = scaffold_bytes(10, 2410)
         assert (corrected.rounds[1].bytes_up, corrected.rounds[1].bytes_down) == (up, down)
     assert np.mean(gaps) > 3 * np.std(gaps, ddof=1) / np.sqrt(3)
-
-
-# --- hospitals ----------------------------------------------------------------------------------
-
-
-def test_hospital_splits_use_each_patient_once_and_differ_by_seed():
-    heart = load_heart_disease()
-    num_patients = len(heart.data.y) + len(heart.data.y_test)
-    data, parts, tests = _split_hospitals(1)
-    assert len(data.y) + len(data.y_test) == num_patients
-    for pieces, size in ((parts, len(data.y)), (tests, len(data.y_test))):
-        assert sorted(np.concatenate(pieces)) == list(range(size))
-    for number, (part, test) in enumerate(zip(parts, tests, strict=True)):
-        whole = len(heart.parts[number]) + len(heart.test_parts[number])
-        assert len(part) + len(test) == whole
-        assert abs(len(test) - whole / 5) < 2  # rounded down once for each of two labels
-    assert not np.array_equal(data.x_test, _split_hospitals(2)[0].x_test)
-
-
-def test_every_hospital_model_is_scored_on_everyone():
-    scores = hospital_scores(0)
-    names = load_heart_disease().names
-    assert list(scores) == [*(f"{name} alone" for name in names), "federated", "pooled"]
-    _, _, tests = _split_hospitals(0)
-    sizes = [len(test) for test in tests]
-    for row in scores.values():
-        assert row[-1] == pytest.approx(np.average(row[:-1], weights=sizes))
-    assert scores["federated"][-1] > 0.7
 
 
 # --- explorer -----------------------------------------------------------------------------------
