@@ -324,6 +324,7 @@ def test_without_noise_dp_mean_is_the_clipped_sum_over_the_expected_cohort():
     assert result.included == (0, 1, 2, 3, 4)
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float64, (4, 3), elements=st.floats(allow_nan=True, allow_infinity=True, width=64)

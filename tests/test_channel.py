@@ -486,7 +486,7 @@ def test_no_text_holds_a_key_of_the_session(ends):
 def lines():
     here, there = socket.socketpair()
     for end in (here, there):
-        end.settimeout(5)
+        end.settimeout(channel_parties.TIMEOUT)
     with here, there:
         yield here, there, SocketLine(here), SocketLine(there)
 

@@ -480,6 +480,7 @@ def test_full_batch_steps_by_the_cohort_call_average_to_the_pooled_step(digits_m
 # --- batches ------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=5),
     st.integers(1, 8),

@@ -4,13 +4,14 @@ import importlib
 import re
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from tests.lessons import Exercise
-from tests.notebook_runner import SECONDS, anatomy_faults, exercise_faults, run_faults
+from tests.notebook_runner import HARD_LIMIT, SECONDS, anatomy_faults, exercise_faults, run_faults
 
 PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -178,10 +179,18 @@ def test_every_exercise_has_an_entry_with_a_mistake(tmp_path, exercises, fault):
     assert fault in exercise_faults(path, exercises)
 
 
-def test_small_notebook_runs_without_a_fault(tmp_path):
-    faults, seconds = run_faults(store(small_notebook(), tmp_path), [HALF, OTHER], tmp_path / "run")
-    assert faults == []
-    assert 0 < seconds < SECONDS
+@pytest.mark.parametrize(
+    ("seconds", "faults"),
+    [(HARD_LIMIT, []), (HARD_LIMIT + 1, [f"took {HARD_LIMIT + 1} s, at most {HARD_LIMIT}"])],
+    ids=["in time", "late"],
+)
+def test_small_notebook_runs_without_a_fault_unless_it_is_late(
+    tmp_path, monkeypatch, seconds, faults
+):
+    clock = iter([5.0, 5.0 + seconds])  # before its first cell, and after its last
+    monkeypatch.setattr("tests.notebook_runner.time", SimpleNamespace(monotonic=clock.__next__))
+    path = store(small_notebook(), tmp_path)
+    assert run_faults(path, [HALF, OTHER], tmp_path / "run") == (faults, seconds)
 
 
 @pytest.mark.parametrize(

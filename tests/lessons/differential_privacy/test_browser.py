@@ -46,7 +46,7 @@ def test_explorer_counts_the_same_run_in_other_ways(view):
 def test_explorer_refuses_what_no_accountant_here_counts(view):
     before = view.picture()
     view.control("game").locator("select").select_option(label="Poisson, replace one")
-    view.box.page.wait_for_timeout(500)
+    view.box.locator(".fltutor-error").wait_for()
     assert "is not supported; what is: rdp, none, add-or-remove-one" in view.readout
     assert view.picture() == before  # the last picture stays
     choose(view, "accountant", "PLD")

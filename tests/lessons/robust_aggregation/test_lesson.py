@@ -1,11 +1,12 @@
 """Notebook 13: what it computes, draws and checks."""
 
-import time
+from functools import partial
 from itertools import islice
 
 import numpy as np
 import pytest
 
+from fltutor import simulation
 from fltutor.aggregation import bulyan_choice, geometric_median, krum, krum_choice, median
 from fltutor.clients import _compiled
 from fltutor.errors import InvalidParameterError
@@ -30,6 +31,7 @@ from fltutor.lessons.robust_aggregation.runs import (
     FAR,
     ROUNDS,
     RULES,
+    _honest_accuracy,
     _model,
     federation,
     final_accuracy,
@@ -119,12 +121,26 @@ def test_sliders_compile_nothing_once_the_first_run_is_done():
     assert train.experimental_get_tracing_count() == compiled == 1
 
 
-def test_a_slider_sees_its_first_round_within_the_time_of_a_slider():
-    for rule in RULES:
-        list(islice(liars_run(rule=rule), 2))
-        start = time.process_time()
-        list(islice(liars_run(rule=rule, attackers=4), 2))
-        assert time.process_time() - start < 0.4  # of two cores: 0.2 s of a clock
+@pytest.mark.parametrize("rule", RULES)
+def test_a_slider_sees_a_result_after_each_round_and_waits_for_nothing_else(rule, monkeypatch):
+    next(liars_run(rule=rule))
+    train, _ = _compiled(_model())
+    compiled, honest = train.experimental_get_tracing_count(), _honest_accuracy.cache_info().misses
+    work = []
+
+    def note(name, call, *args, **options):
+        work.append(name)
+        return call(*args, **options)
+
+    for name in ("train_cohort", "evaluate"):
+        monkeypatch.setattr(simulation, name, partial(note, name, getattr(simulation, name)))
+    running = liars_run(rule=rule, attackers=4)
+    next(running)
+    assert work == ["evaluate", "train_cohort", "evaluate"]
+    next(running)  # benchmarks/explorer.py holds both to 200 ms
+    assert work[3:] == ["train_cohort", "evaluate"]
+    assert train.experimental_get_tracing_count() == compiled == 1
+    assert _honest_accuracy.cache_info().misses == honest
 
 
 def test_the_view_keeps_distances_in_its_plane_and_draws_far_rows_nearer():
