@@ -16,7 +16,7 @@ from scipy import stats
 
 from fltutor.aggregation import dp_mean
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
-from fltutor.lessons.auditing_privacy.runs import BUGS, claim, power, small_start, small_world
+from fltutor.lessons.auditing_privacy.runs import claim, power, small_start, small_world
 from fltutor.privacy.accounting import epsilon_after
 from fltutor.privacy.auditing import (
     AuditResult,
@@ -480,9 +480,3 @@ ONE = Canaries(np.ones((1, 3)), np.array([True]))
 def test_bad_input_is_refused_by_name(call, words):
     with pytest.raises((InvalidParameterError, InvalidUpdateError), match=words):
         call()
-
-
-def test_unknown_bugs_have_no_mechanism():
-    assert len(set(BUGS)) == 4
-    with pytest.raises(InvalidParameterError, match="bug must be one of"):
-        small_start("sleeps", np.random.default_rng(0))

@@ -6,6 +6,8 @@ from scipy import stats
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from fltutor.attacks import (
+    CoinModels,
+    attack_targets,
     lira_scores,
     logit_confidences,
     loss_scores,
@@ -16,7 +18,6 @@ from fltutor.attacks import (
 from fltutor.clients import local_batches, train_client
 from fltutor.data import load_digits
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
-from fltutor.lessons.auditing_privacy.runs import attack_targets, train_halves
 from fltutor.models import cnn, get_params, mlp, set_params
 from fltutor.privacy.auditing import one_run_audit
 from fltutor.tensorflow_quietly import keras
@@ -37,6 +38,25 @@ def small_cohort(num_models=5, epochs=2, seed=0, examples=None):
         learning_rate=0.3,
         rng=np.random.default_rng(seed),
         examples=examples,
+    )
+
+
+MODEL = mlp(seed=12)  # one for all, so that it compiles once
+
+
+def train_halves(examples=400, epochs=40, num_models=63, seed=0):
+    """Models on random halves of some digits."""
+    chosen = np.random.default_rng([12, seed, 1]).permutation(len(DIGITS.y))[:examples]
+    return train_on_coins(
+        MODEL,
+        get_params(MODEL),
+        DIGITS.x,
+        DIGITS.y,
+        num_models=num_models,
+        local_epochs=epochs,
+        learning_rate=0.3,
+        rng=np.random.default_rng([12, seed]),
+        examples=chosen,
     )
 
 
@@ -191,6 +211,35 @@ def test_ordinary_training_has_no_small_epsilon_at_example_level():
     assert np.median(bounds) > 1
 
 
+# Targets one by one
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"offline": True}, {"shared_variance": True}], ids=["online", "offline", "few"]
+)
+def test_each_target_is_attacked_with_all_other_models(options):
+    trained = train_halves(examples=60, epochs=2, num_models=16, seed=5)
+    attacked = attack_targets(trained, 3, **options)
+    assert attacked.models == 15
+    rest = np.arange(16) != 2
+    expected = lira_scores(
+        trained.confidences[2], trained.confidences[rest], trained.members[rest], **options
+    )
+    np.testing.assert_allclose(attacked.scores["LiRA"][2], expected)
+    by_loss = attacked.scores["loss threshold"]
+    np.testing.assert_array_equal(by_loss, loss_scores(trained.confidences[:3]))
+    np.testing.assert_array_equal(attacked.members, trained.members[:3])
+
+
+def test_curves_and_shares_are_those_of_all_targets_together():
+    attacked = attack_targets(train_halves(examples=60, epochs=2, num_models=16, seed=5), 3)
+    for name, (fpr, tpr) in attacked.curves.items():
+        expected = roc_curve(attacked.scores[name], attacked.members)
+        np.testing.assert_array_equal((fpr, tpr), expected)
+        assert attacked.found(name, 0.5) == tpr[fpr <= 0.5].max()
+        assert attacked.found(name) == attacked.found(name, 0.01)
+
+
 # The curve
 
 
@@ -226,6 +275,7 @@ def test_equal_scores_are_accused_together():
 FINE, SHADOW = np.zeros(3), np.zeros((4, 3))
 COINS = np.tile([[True], [True], [False], [False]], 3)
 ONE_ROW = np.zeros((1, 2410), np.float32)
+SIX = CoinModels(np.zeros((6, 1)), np.tile(COINS[1:3], (3, 1)), np.zeros((6, 3)))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +324,16 @@ ONE_ROW = np.zeros((1, 2410), np.float32)
         (lambda: roc_curve(np.zeros(0), np.zeros(0, bool)), "members and non-members"),
         (lambda: tpr_at_fpr(FINE, np.array([True, False, True]), 1.5), "from 0 to 1"),
         (lambda: tpr_at_fpr(FINE, np.array([True, False, True]), np.nan), "from 0 to 1"),
+        (lambda: attack_targets(SIX, 0), "from 1 to the 6 models, got 0"),
+        (lambda: attack_targets(SIX, 7), "from 1 to the 6 models, got 7"),
+        (lambda: attack_targets(SIX, 2.0), "from 1 to the 6 models, got 2.0"),
+        (lambda: attack_targets(SIX, True), "from 1 to the 6 models, got True"),
+        (
+            lambda: attack_targets(CoinModels(ONE_ROW, COINS[:4], SHADOW), 1),
+            "only 1 shadow models",
+        ),
+        (lambda: attack_targets(SIX, 2).found("guess"), "one of loss threshold, LiRA, got 'guess'"),
+        (lambda: attack_targets(SIX, 2).found("LiRA", 1.5), "from 0 to 1"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, words):

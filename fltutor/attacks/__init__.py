@@ -1,9 +1,11 @@
 """Attacks: what a curious server reads out of an update, and what a lying client sends.
 
 An attack that fails proves little: a better one may come. One that succeeds
-proves the leak.
+proves the leak. An auditor attacks, too: by canaries, clients of its own in a
+training that claims to be private, with or without a planted bug.
 """
 
+from fltutor.attacks.canaries import AuditedTraining, audit_training, with_canaries
 from fltutor.attacks.inversion import (
     HALF_GREY_LEVEL,
     MAX_PSNR,
@@ -19,7 +21,9 @@ from fltutor.attacks.inversion import (
     score,
 )
 from fltutor.attacks.membership import (
+    Attacked,
     CoinModels,
+    attack_targets,
     lira_scores,
     logit_confidences,
     loss_scores,
@@ -27,6 +31,7 @@ from fltutor.attacks.membership import (
     tpr_at_fpr,
     train_on_coins,
 )
+from fltutor.attacks.planted_bugs import BUGS, plant_bug
 from fltutor.attacks.poisoning import (
     add_trigger,
     attack_success_rate,
@@ -42,13 +47,18 @@ from fltutor.attacks.poisoning import (
 )
 
 __all__ = [
+    "BUGS",
     "HALF_GREY_LEVEL",
     "MAX_PSNR",
+    "Attacked",
+    "AuditedTraining",
     "CoinModels",
     "GradientMatch",
     "Recovery",
     "add_trigger",
     "attack_success_rate",
+    "attack_targets",
+    "audit_training",
     "flip_labels",
     "gradient_from_update",
     "infer_label_counts",
@@ -62,6 +72,7 @@ __all__ = [
     "logit_confidences",
     "loss_scores",
     "plant_backdoor",
+    "plant_bug",
     "psnr",
     "roc_curve",
     "scale_update",
@@ -72,4 +83,5 @@ __all__ = [
     "tpr_at_fpr",
     "train_on_coins",
     "under_attack",
+    "with_canaries",
 ]

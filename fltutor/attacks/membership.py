@@ -324,3 +324,95 @@ def tpr_at_fpr(scores: np.ndarray, members: np.ndarray, fpr: float) -> float:
         raise InvalidParameterError(f"fpr must be from 0 to 1, got {fpr}")
     wrong, right = roc_curve(scores, members)
     return float(right[wrong <= fpr].max())
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Some models, attacked example by example.
+
+    Attributes:
+        members: Whether an example was in a model's training set, bool, shape (t, N).
+        scores: Scores of each attack by its name, each of shape (t, N).
+        models: How many models the attacker had trained for it, besides the attacked one.
+    """
+
+    members: np.ndarray = field(repr=False)
+    scores: dict[str, np.ndarray] = field(repr=False)
+    models: int
+
+    @property
+    def curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """False- and true-positive rates of each attack, over all attacked models together."""
+        return {name: roc_curve(scores, self.members) for name, scores in self.scores.items()}
+
+    def found(self, attack: str, fpr: float = 0.01) -> float:
+        """Share of the members found while at most ``fpr`` of the others are accused.
+
+        Raises:
+            InvalidParameterError: If there is no such attack, or ``fpr`` is outside [0, 1].
+        """
+        if attack not in self.scores:
+            raise InvalidParameterError(
+                f"attack must be one of {', '.join(self.scores)}, got {attack!r}"
+            )
+        return tpr_at_fpr(self.scores[attack], self.members, fpr)
+
+
+def attack_targets(
+    trained: CoinModels, targets: int, *, offline: bool = False, shared_variance: bool = False
+) -> Attacked:
+    """Let the first models be targets one by one, with all others as shadow models.
+
+    So one cohort gives many attacks to average over. They share shadow models: they are
+    no independent repetitions, and a standard error wants several cohorts.
+
+    Args:
+        trained: Models on random halves of the same examples, from :func:`train_on_coins`.
+        targets: How many of them to attack, from 1 to all.
+        offline: As in :func:`lira_scores`.
+        shared_variance: As in :func:`lira_scores`.
+
+    Returns:
+        The scores of the attacks ``"loss threshold"`` and ``"LiRA"``.
+
+    Raises:
+        InvalidParameterError: If ``targets`` is out of range, or an example is in (or out of)
+            fewer than two of the other models.
+
+    Example:
+        >>> members = np.array([[True, False], [False, True]] * 3)
+        >>> confidences = np.where(members, 5.0, 1.0) + np.arange(6)[:, None] / 10
+        >>> attacked = attack_targets(CoinModels(np.zeros((6, 1)), members, confidences), 2)
+        >>> attacked.scores["LiRA"] > 0
+        array([[ True, False],
+               [False,  True]])
+        >>> attacked.models, attacked.found("LiRA", fpr=0.01)
+        (5, 1.0)
+
+    Reference:
+        Carlini et al., S&P 2022, Algorithm 1, for each target.
+        https://arxiv.org/abs/2112.03570
+    """
+    num_models = len(trained.members)
+    whole = isinstance(targets, int | np.integer) and not isinstance(targets, bool)
+    if not whole or not 1 <= targets <= num_models:
+        raise InvalidParameterError(
+            f"targets must be a whole number from 1 to the {num_models} models, got {targets!r}"
+        )
+    by_lira = []
+    for target in range(targets):
+        others = np.arange(num_models) != target
+        by_lira.append(
+            lira_scores(
+                trained.confidences[target],
+                trained.confidences[others],
+                trained.members[others],
+                offline=offline,
+                shared_variance=shared_variance,
+            )
+        )
+    scores = {
+        "loss threshold": loss_scores(trained.confidences[:targets]),
+        "LiRA": np.array(by_lira),
+    }
+    return Attacked(trained.members[:targets], scores, num_models - 1)

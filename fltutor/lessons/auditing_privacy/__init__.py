@@ -4,8 +4,6 @@ from fltutor.lessons.auditing_privacy.checks import check_bugs, check_leak, chec
 from fltutor.lessons.auditing_privacy.explorer import audit_explorer
 from fltutor.lessons.auditing_privacy.plots import draw_bounds, draw_examples, draw_roc, draw_worlds
 from fltutor.lessons.auditing_privacy.runs import (
-    BUGS,
-    attack_targets,
     audited_training,
     power,
     small_world,
@@ -14,8 +12,6 @@ from fltutor.lessons.auditing_privacy.runs import (
 )
 
 __all__ = [
-    "BUGS",
-    "attack_targets",
     "audit_explorer",
     "audited_training",
     "check_bugs",

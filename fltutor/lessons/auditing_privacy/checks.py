@@ -7,10 +7,9 @@ from functools import cache
 
 import numpy as np
 
-from fltutor.attacks.membership import lira_scores, tpr_at_fpr
+from fltutor.attacks import BUGS, lira_scores, tpr_at_fpr
 from fltutor.checks import agree, difference, named, verdict
 from fltutor.lessons.auditing_privacy.runs import (
-    BUGS,
     CONFIDENCE,
     DELTA,
     FPR,

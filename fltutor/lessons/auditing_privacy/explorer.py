@@ -5,9 +5,9 @@ from __future__ import annotations
 import ipywidgets as ipw
 from matplotlib.figure import Figure
 
+from fltutor.attacks import BUGS
 from fltutor.lessons.auditing_privacy.plots import draw_audit
 from fltutor.lessons.auditing_privacy.runs import (
-    BUGS,
     EPOCHS,
     EXAMPLES,
     TRIALS,

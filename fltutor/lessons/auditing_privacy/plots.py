@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from fltutor.lessons.auditing_privacy.runs import Attacked, AuditView
+from fltutor.attacks import Attacked
+from fltutor.lessons.auditing_privacy.runs import AuditView
 from fltutor.plotting import BLACK, BLUE, GREEN, GREY, LINES, ORANGE, RED, tidy
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.privacy.auditing import AuditResult

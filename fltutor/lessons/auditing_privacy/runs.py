@@ -8,35 +8,28 @@ from functools import cache, lru_cache
 
 import numpy as np
 
-from fltutor.aggregation import AggregateResult, dp_mean
-from fltutor.attacks.membership import (
+from fltutor.attacks import (
+    BUGS,
+    Attacked,
+    AuditedTraining,
     CoinModels,
-    lira_scores,
-    loss_scores,
-    roc_curve,
-    tpr_at_fpr,
+    attack_targets,
+    audit_training,
+    plant_bug,
     train_on_coins,
 )
 from fltutor.data import load_digits, partition_iid
-from fltutor.errors import InvalidParameterError
 from fltutor.models import get_params, mlp
 from fltutor.privacy.accounting import PrivacySpent, epsilon_after
 from fltutor.privacy.auditing import (
     AuditResult,
-    Canaries,
     Mechanism,
-    one_run_audit,
     plant_canaries,
     two_world_audit,
     two_world_scores,
 )
-from fltutor.privacy.mechanisms import gaussian_mechanism
-from fltutor.simulation import run_federated
 from fltutor.tensorflow_quietly import keras
-from fltutor.transcript import Transcript
-from fltutor.vectors import clip_by_norm
 
-BUGS = ("no bug", "forgets to clip", "halves the noise", "reuses the noise")
 DELTA = 1e-3
 CONFIDENCE = 0.95
 CLIP_NORM = 1.0
@@ -57,64 +50,6 @@ LEARNING_RATE = 0.3
 FPR = 0.01
 
 
-def start_with(
-    bug: str, *, noise_multiplier: float, expected_cohort: float, rng: np.random.Generator
-) -> Callable[[], Mechanism]:
-    """Give the private mean, or one with a planted bug, as an audit wants it: ready to start.
-
-    All of them say that they clip to norm 1 and add Gaussian noise, ``noise_multiplier``
-    times that, to the sum of every round. The noise is seeded: a demonstration.
-
-    Args:
-        bug: One of ``BUGS``.
-        noise_multiplier: What the mechanism claims to add.
-        expected_cohort: The fixed divisor.
-        rng: Source of the noise.
-
-    Example:
-        >>> start = start_with("forgets to clip", noise_multiplier=1e-6, expected_cohort=1,
-        ...                    rng=np.random.default_rng(0))
-        >>> start()(np.array([[3.0, 4.0]])).round(3)
-        array([3., 4.])
-    """
-
-    def noisy(total: np.ndarray) -> np.ndarray:
-        return gaussian_mechanism(total, CLIP_NORM, noise_multiplier, rng).value
-
-    def private_mean(noise: float) -> Mechanism:
-        return lambda updates: (
-            dp_mean(
-                updates,
-                clip_norm=CLIP_NORM,
-                noise_multiplier=noise,
-                expected_cohort=expected_cohort,
-                rng=rng,
-            ).update
-        )
-
-    def forgetful() -> Mechanism:
-        return lambda updates: noisy(updates.sum(axis=0, dtype=np.float64)) / expected_cohort
-
-    def thrifty() -> Mechanism:
-        drawn: list[np.ndarray] = []
-
-        def mechanism(updates: np.ndarray) -> np.ndarray:
-            if not drawn:
-                drawn.append(noisy(np.zeros(updates.shape[1])))
-            return (clip_by_norm(updates, CLIP_NORM).sum(axis=0) + drawn[0]) / expected_cohort
-
-        return mechanism
-
-    if bug not in BUGS:
-        raise InvalidParameterError(f"bug must be one of {', '.join(BUGS)}, got {bug!r}")
-    return {
-        "no bug": lambda: private_mean(noise_multiplier),
-        "forgets to clip": forgetful,
-        "halves the noise": lambda: private_mean(noise_multiplier / 2),
-        "reuses the noise": thrifty,
-    }[bug]
-
-
 @cache
 def claim(rounds: int = TRAINING_ROUNDS, noise_multiplier: float = TRAINING_NOISE) -> PrivacySpent:
     """What the mechanism would have, were it free of bugs.
@@ -126,45 +61,6 @@ def claim(rounds: int = TRAINING_ROUNDS, noise_multiplier: float = TRAINING_NOIS
     return epsilon_after(
         rounds, noise_multiplier=noise_multiplier, delta=DELTA, accountant="pld", unit="client"
     )
-
-
-@dataclass(frozen=True)
-class AuditedTraining:
-    """A real federated training with canaries in it, and what its auditor found.
-
-    Attributes:
-        audit: The bound from this one run.
-        claim: What the run says of itself.
-        scores: One per canary, shape (k,).
-        included: Which canaries took part, bool, shape (k,).
-        accuracy: Test accuracy at the end, 0 to 1.
-    """
-
-    audit: AuditResult
-    claim: PrivacySpent
-    scores: np.ndarray = field(repr=False)
-    included: np.ndarray = field(repr=False)
-    accuracy: float
-
-
-def planted(mechanism: Mechanism, canaries: Canaries, released: list[np.ndarray]) -> Callable:
-    """Smuggle canaries into a federated training, and keep what each round releases.
-
-    Args:
-        mechanism: From the updates of a round to what is released.
-        canaries: Who joins the honest clients.
-        released: Where the auditor notes what it sees, one vector per round.
-
-    Returns:
-        An ``aggregate`` for :func:`fltutor.simulation.run_federated`.
-    """
-
-    def aggregate(updates: np.ndarray, weights: None = None) -> AggregateResult:
-        released.append(mechanism(canaries.join(updates, round_number=len(released))))
-        honest = tuple(range(len(updates)))
-        return AggregateResult(released[-1], honest, Transcript(), demonstration=True)
-
-    return aggregate
 
 
 def audited_training(bug: str, seed: int = 0) -> AuditedTraining:
@@ -180,75 +76,27 @@ def audited_training(bug: str, seed: int = 0) -> AuditedTraining:
     digits, model = load_digits(), _model()
     rng = np.random.default_rng([SEED, seed])
     canaries = plant_canaries(NUM_CANARIES, len(get_params(model)), norm=CANARY_NORM, rng=rng)
-    start = start_with(
+    start = plant_bug(
         bug,
+        clip_norm=CLIP_NORM,
         noise_multiplier=TRAINING_NOISE,
         expected_cohort=TRAINING_CLIENTS + NUM_CANARIES / 2,
         rng=rng,
     )
-    released: list[np.ndarray] = []
-    history = run_federated(
+    return audit_training(
         model,
         digits,
         partition_iid(digits.y, TRAINING_CLIENTS, rng),
+        start(),
+        canaries,
         rounds=TRAINING_ROUNDS,
+        guesses=GUESSES,
+        delta=DELTA,
+        confidence=CONFIDENCE,
         learning_rate=LEARNING_RATE,
         local_epochs=5,
         seed=seed,
-        weigh_by_examples=False,
-        aggregate=planted(start(), canaries, released),
     )
-    scores = canaries.scores(np.array(released))
-    audit = one_run_audit(
-        scores, canaries.included, guesses=GUESSES, delta=DELTA, confidence=CONFIDENCE
-    )
-    return AuditedTraining(audit, claim(), scores, canaries.included, float(history.accuracy[-1]))
-
-
-@dataclass(frozen=True)
-class Attacked:
-    """Some models, attacked example by example.
-
-    Attributes:
-        members: Whether an example was in a model's training set, bool, shape (t, N).
-        scores: Scores of each attack by its name, each of shape (t, N).
-        models: How many models the attacker had trained for it, besides the attacked one.
-    """
-
-    members: np.ndarray = field(repr=False)
-    scores: dict[str, np.ndarray] = field(repr=False)
-    models: int
-
-    @property
-    def curves(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """False- and true-positive rates of each attack, over all attacked models together."""
-        return {name: roc_curve(scores, self.members) for name, scores in self.scores.items()}
-
-    def found(self, attack: str, fpr: float = FPR) -> float:
-        """Share of the members found while at most ``fpr`` of the others are accused."""
-        return tpr_at_fpr(self.scores[attack], self.members, fpr)
-
-
-def attack_targets(trained: CoinModels, targets: int) -> Attacked:
-    """Let the first models be targets one by one, with all others as shadow models.
-
-    Args:
-        trained: Models on random halves of the same examples.
-        targets: How many of them to attack.
-    """
-    by_lira = []
-    for target in range(targets):
-        others = np.arange(len(trained.members)) != target
-        by_lira.append(
-            lira_scores(
-                trained.confidences[target], trained.confidences[others], trained.members[others]
-            )
-        )
-    scores = {
-        "loss threshold": loss_scores(trained.confidences[:targets]),
-        "LiRA": np.array(by_lira),
-    }
-    return Attacked(trained.members[:targets], scores, len(trained.members) - 1)
 
 
 def train_halves(
@@ -303,7 +151,13 @@ def power(bug: str, trials: int, seeds: int = 5) -> np.ndarray:
 
 def small_start(bug: str, rng: np.random.Generator) -> Callable[[], Mechanism]:
     """The mechanism of :func:`small_runs`: five honest clients, noise multiplier 2."""
-    return start_with(bug, noise_multiplier=SMALL_NOISE, expected_cohort=SMALL_CLIENTS, rng=rng)
+    return plant_bug(
+        bug,
+        clip_norm=CLIP_NORM,
+        noise_multiplier=SMALL_NOISE,
+        expected_cohort=SMALL_CLIENTS,
+        rng=rng,
+    )
 
 
 def small_world(coordinate: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -21,7 +21,7 @@ lesson.check_offline(my_offline)
 def verdicts(**named: str) -> str:
     """The cell of exercise 12.2 with these verdicts."""
     return f"""
-servers = suspects()
+servers = lesson.suspects()
 verdicts = {named!r}
 
 lesson.check_bugs(verdicts)
