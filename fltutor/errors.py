@@ -69,5 +69,13 @@ class BudgetExceededError(FltutorError, RuntimeError):
     """The next round would spend more privacy than was allowed."""
 
 
-class DataUnavailableError(FltutorError, RuntimeError):
-    """A data set cannot be loaded: a package or a network connection is missing."""
+class MissingPackageError(FltutorError, ImportError):
+    """A package is missing that only this part of the course needs. The text says which."""
+
+
+class DataUnavailableError(MissingPackageError, RuntimeError):
+    """A data set cannot be loaded: the package that ships it is missing, or the file in it."""
+
+
+class UnsupportedEnvironmentError(FltutorError, RuntimeError):
+    """A setting of this process or machine rules the call out. The text says what to change."""

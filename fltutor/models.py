@@ -31,20 +31,17 @@ def mlp(
         2410
     """
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 1).tolist())
-    layers = [keras.Input((num_features,))]
+    layers = [keras.Input((num_features,), dtype="float32")]
     layers += [
         keras.layers.Dense(
             width,
             activation="relu",
             kernel_initializer=keras.initializers.HeNormal(next(seeds)),
+            dtype="float32",
         )
         for width in hidden
     ]
-    layers.append(
-        keras.layers.Dense(
-            num_classes, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))
-        )
-    )
+    layers.append(_logits(num_classes, next(seeds)))
     return keras.Sequential(layers)
 
 
@@ -64,22 +61,33 @@ def cnn(
         (None, 10)
     """
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(filters) + 1).tolist())
-    layers = [keras.Input((side * side,)), keras.layers.Reshape((side, side, 1))]
+    layout = {"data_format": "channels_last", "dtype": "float32"}  # whatever Keras is set to
+    layers = [
+        keras.Input((side * side,), dtype="float32"),
+        keras.layers.Reshape((side, side, 1), dtype="float32"),
+    ]
     for count in filters:
         initializer = keras.initializers.HeNormal(next(seeds))
         layers += [
             keras.layers.Conv2D(
-                count, 3, padding="same", activation="relu", kernel_initializer=initializer
+                count,
+                3,
+                padding="same",
+                activation="relu",
+                kernel_initializer=initializer,
+                **layout,
             ),
-            keras.layers.AveragePooling2D(2),
+            keras.layers.AveragePooling2D(2, **layout),
         ]
-    layers += [
-        keras.layers.Flatten(),
-        keras.layers.Dense(
-            num_classes, kernel_initializer=keras.initializers.GlorotUniform(next(seeds))
-        ),
-    ]
+    layers += [keras.layers.Flatten(**layout), _logits(num_classes, next(seeds))]
     return keras.Sequential(layers)
+
+
+def _logits(num_classes: int, seed: int) -> keras.layers.Layer:
+    """The last layer: one output per label, and no softmax."""
+    return keras.layers.Dense(
+        num_classes, kernel_initializer=keras.initializers.GlorotUniform(seed), dtype="float32"
+    )
 
 
 def get_params(model: keras.Model) -> np.ndarray:
@@ -114,8 +122,9 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
     Raises:
         UnsupportedModelError: If a layer keeps state or draws random numbers of its own
             (BatchNormalization, Dropout), if a layer is frozen, if a weight has a
-            regularizer or constraint, or if the outputs are probabilities; the text
-            names the layer.
+            regularizer or constraint, if a layer does not compute in float32 or expects
+            channels before pixels, or if the outputs are probabilities; the text names the
+            layer.
 
     Example:
         >>> dropout = keras.Sequential([keras.Input((4,)), keras.layers.Dropout(0.5)])
@@ -136,6 +145,7 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
                     f"layer {layer.name} has a regularizer or constraint on {variable.name}, "
                     "which local SGD on the cross-entropy would leave out"
                 )
+        _require_supported_settings(layer)
     if not model.trainable_variables:
         raise UnsupportedModelError("the model has no trainable weights")
     last = model.layers[-1]
@@ -146,4 +156,23 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
         raise UnsupportedModelError(
             f"layer {last.name} returns probabilities; the last layer must return logits "
             "(no softmax), because the loss applies the softmax itself"
+        )
+
+
+def _require_supported_settings(layer: keras.layers.Layer) -> None:
+    """Refuse what a user's Keras settings may have made of a layer."""
+    name = f"layer {layer.name} ({type(layer).__name__})"
+    dtypes = {variable.dtype for variable in layer.trainable_variables}
+    if dtypes and not getattr(layer, "layers", None):
+        dtypes.add(layer.compute_dtype)
+    if dtypes - {"float32"}:
+        raise UnsupportedModelError(
+            f"{name} computes in {' and '.join(sorted(dtypes))}, needed float32 alone: build the "
+            'model anew with dtype="float32", or after keras.config.set_floatx("float32") and '
+            'keras.config.set_dtype_policy("float32")'
+        )
+    if getattr(layer, "data_format", None) == "channels_first":
+        raise UnsupportedModelError(
+            f"{name} expects channels_first, which TensorFlow cannot compute on a CPU: build the "
+            'model anew with data_format="channels_last"'
         )

@@ -23,6 +23,16 @@ from tests.lessons import Exercise
 SECONDS = 60  # what a reader should wait at most for all cells
 HARD_LIMIT = 180  # what a busy test machine may take
 MAX_LINES = 30
+MAX_IMPORT_LINES = 10  # before the first idea; the rest is imported where the reader meets it
+LANGUAGE = {
+    "codemirror_mode": {"name": "ipython", "version": 3},
+    "file_extension": ".py",
+    "mimetype": "text/x-python",
+    "name": "python",
+    "nbconvert_exporter": "python",
+    "pygments_lexer": "ipython3",
+}
+"""What JupyterLab writes of the language, less the version, which differs from reader to reader."""
 LAST_NOTEBOOK = 15
 NOT_ATTEMPTED = "not attempted yet"
 
@@ -34,6 +44,8 @@ FIRST_CELL = {
     r"^\| Party \| Trusted to \| Sees \| Learns \|$": "the table Party, Trusted to, Sees, Learns",
 }
 HEADINGS = ("What this does NOT protect", "Recap", "Further reading")
+
+EXPLORER_CALL = re.compile(r"^lesson\.\w+_explorer\(", re.MULTILINE)
 
 # Runs in the kernel before the notebook: the course must not need a network.
 OFFLINE = """
@@ -62,6 +74,7 @@ def anatomy_faults(path: Path) -> list[str]:
         *_storage_faults(notebook),
         *_first_cell_faults(notebook, path),
         *_section_faults(notebook, _number(path)),
+        *_import_faults(notebook, path.stem[3:]),
         *_link_faults(notebook, path),
     ]
 
@@ -75,6 +88,8 @@ def _storage_faults(notebook) -> Iterator[str]:
         yield f"stored as nbformat {notebook.nbformat}.{notebook.nbformat_minor}, needed 4.5"
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "the kernel in the metadata is not python3: JupyterLab would ask for one"
+    if notebook.metadata.get("language_info") != LANGUAGE:
+        yield f"language_info in the metadata must be {LANGUAGE}, or nbconvert makes no script"
     for cell in _code_cells(notebook):
         if cell.outputs or cell.execution_count is not None:
             yield f"cell {cell.id} is stored with outputs"
@@ -115,6 +130,21 @@ def _section_faults(notebook, number: int) -> Iterator[str]:
     for call in ("explorer(", "agree("):
         if call not in code:
             yield f"no code cell calls {call}...)"
+
+
+def _import_faults(notebook, lesson: str) -> Iterator[str]:
+    cells = _code_cells(notebook)
+    first = next(cell for cell in cells if "import " in cell.source)
+    if (lines := sum(bool(line.strip()) for line in first.source.splitlines())) > MAX_IMPORT_LINES:
+        yield f"cell {first.id} imports in {lines} lines, at most {MAX_IMPORT_LINES}"
+    needed = f"from fltutor.lessons import {lesson} as lesson"
+    for cell in (first, *(cell for cell in cells if EXPLORER_CALL.search(cell.source))):
+        if needed not in cell.source:
+            yield f"cell {cell.id} lacks `{needed}`"
+    code = "\n".join(cell.source for cell in cells)
+    for name in re.findall(r"fltutor\.lessons[\w.]* import (.+)", code):
+        if name != f"{lesson} as lesson":
+            yield f"`{name}` is imported from fltutor.lessons; needed `lesson` alone"
 
 
 def _link_faults(notebook, path: Path) -> Iterator[str]:
@@ -169,8 +199,16 @@ def exercise_faults(path: Path, exercises: Sequence[Exercise]) -> list[str]:
     return faults
 
 
-def run_faults(path: Path, exercises: Sequence[Exercise], folder: Path) -> tuple[list[str], float]:
+def run_faults(
+    path: Path, exercises: Sequence[Exercise], folder: Path, *, startup: str = ""
+) -> tuple[list[str], float]:
     """Execute a copy of the notebook in ``folder``, then feed exercises to the same kernel.
+
+    Args:
+        path: The stored notebook.
+        exercises: Answers to try.
+        folder: Where the copy runs.
+        startup: What the kernel runs beforehand.
 
     Returns:
         The faults, and the seconds that all cells took.
@@ -178,7 +216,7 @@ def run_faults(path: Path, exercises: Sequence[Exercise], folder: Path) -> tuple
     folder.mkdir(exist_ok=True)
     notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
     client = _client(notebook, folder)
-    with client.setup_kernel(env=_environment(folder), cleanup_kc=True):
+    with client.setup_kernel(env=_environment(folder, startup), cleanup_kc=True):
         try:
             start = time.monotonic()
             faults = [*_cell_faults(client), *_widget_faults(client)]
@@ -206,10 +244,10 @@ def _client(notebook, folder: Path) -> NotebookClient:
     )
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    startup = folder / "ipython" / "profile_default" / "startup"
-    startup.mkdir(parents=True)
-    (startup / "offline.py").write_text(OFFLINE, encoding="utf-8")
+def _environment(folder: Path, startup: str) -> dict[str, str]:
+    profile = folder / "ipython" / "profile_default" / "startup"
+    profile.mkdir(parents=True)
+    (profile / "offline.py").write_text(OFFLINE + startup, encoding="utf-8")
     return os.environ | {"IPYTHONDIR": str(folder / "ipython")}
 
 

@@ -119,3 +119,44 @@ def frozen_dense():
 def test_models_without_a_defined_meaning_are_refused_by_name(build, message):
     with pytest.raises(UnsupportedModelError, match=message):
         require_trainable_by_sgd(build())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        (lambda: layers.Dense(3, dtype="float64", name="wide"), "layer wide .* in float64, needed"),
+        (
+            lambda: layers.Dense(3, dtype="mixed_float16", name="mix"),
+            "in float16 and float32, need",
+        ),
+        (
+            lambda: layers.Embedding(9, 3, dtype="bfloat16", name="rows"),
+            "rows .* in bfloat16, need",
+        ),
+    ],
+    ids=["float64", "mixed", "bfloat16"],
+)
+def test_what_does_not_compute_in_float32_is_refused_by_name(layer, message):
+    with pytest.raises(UnsupportedModelError, match=message):
+        require_trainable_by_sgd(keras.Sequential([keras.Input((4,)), layer()]))
+
+
+def test_channels_before_pixels_are_refused_by_name():
+    images = [keras.Input((1, 8, 8)), layers.Conv2D(2, 3, data_format="channels_first", name="see")]
+    with pytest.raises(UnsupportedModelError, match=r'layer see .* data_format="channels_last"'):
+        require_trainable_by_sgd(keras.Sequential(images))
+
+
+def test_models_of_the_course_are_the_same_whatever_keras_is_set_to():
+    before = [get_params(mlp()), get_params(cnn())]
+    keras.config.set_floatx("float64")
+    keras.config.set_image_data_format("channels_first")
+    try:
+        models = [mlp(), cnn()]
+        for model, params in zip(models, before, strict=True):
+            require_trainable_by_sgd(model)
+            np.testing.assert_array_equal(get_params(model), params)
+            assert model(np.zeros((2, 64))).shape == (2, 10)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_image_data_format("channels_last")

@@ -1,5 +1,6 @@
 """Every notebook runs from a clean kernel, keeps the house rules, and answers its exercises."""
 
+import ast
 import importlib
 import re
 import warnings
@@ -8,10 +9,20 @@ from types import SimpleNamespace
 
 import nbformat
 import pytest
+from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
+from fltutor.widgets import Explorer
 from tests.lessons import Exercise
-from tests.notebook_runner import HARD_LIMIT, SECONDS, anatomy_faults, exercise_faults, run_faults
+from tests.notebook_runner import (
+    EXPLORER_CALL,
+    HARD_LIMIT,
+    LANGUAGE,
+    SECONDS,
+    anatomy_faults,
+    exercise_faults,
+    run_faults,
+)
 
 PROJECT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
@@ -38,6 +49,28 @@ def test_notebook_has_one_folder_for_its_lesson_and_one_for_its_tests(path):
     assert (tests / "test_lesson.py").exists()
     moved = (tests / "test_browser.py").read_text(encoding="utf-8")
     assert re.search(r"^def test_\w+\(view\b", moved, re.MULTILINE), "no test moves the explorer"
+
+
+@each_notebook
+def test_notebook_becomes_a_script(path):
+    notebook = nbformat.read(path, as_version=4)
+    script, resources = ScriptExporter().from_notebook_node(notebook)
+    assert resources["output_extension"] == ".py"
+    compile(script, path.stem, "exec")
+
+
+@each_notebook
+def test_the_explorers_cell_works_alone(path):
+    """As after a restart of the kernel: nothing that an earlier cell has made is there."""
+    cells = nbformat.read(path, as_version=4).cells
+    [cell] = [c for c in cells if c.cell_type == "code" and EXPLORER_CALL.search(c.source)]
+    *before, last = ast.parse(cell.source).body
+    names = {}
+    exec(compile(ast.Module(before, []), cell.id, "exec"), names)
+    view = eval(compile(ast.Expression(last.value), cell.id, "eval"), names)
+    assert isinstance(view, Explorer)
+    assert view.message
+    assert "fltutor-error" not in str([child.get_state().get("value") for child in view.children])
 
 
 @each_notebook
@@ -72,6 +105,7 @@ TITLE = """# 07 Small
 
 BUILD = """
 from fltutor.checks import agree
+from fltutor.lessons import fewer_bytes as lesson
 
 def my_double(x):
     return 2 * x
@@ -113,13 +147,14 @@ def small_notebook():
         new_markdown_cell("## Further reading\n\n<https://example.org>", id="reading"),
     ]
     kernel = {"name": "python3", "display_name": "Python 3"}
-    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    metadata = {"kernelspec": kernel, "language_info": LANGUAGE.copy()}
+    return new_notebook(cells=cells, metadata=metadata)
 
 
 def store(notebook, folder: Path) -> Path:
-    for name in ("00_start_here", "06_before", "07_small"):
+    for name in ("00_start_here", "06_before", "07_fewer_bytes"):
         nbformat.write(notebook, folder / f"{name}.ipynb")
-    return folder / "07_small.ipynb"
+    return folder / "07_fewer_bytes.ipynb"
 
 
 def test_small_notebook_has_no_fault_of_anatomy(tmp_path):
@@ -145,7 +180,26 @@ def test_small_notebook_has_no_fault_of_anatomy(tmp_path):
         ("other", "### Exercise 7.2 · Other", "Other", "1 exercises, needed two or three"),
         ("half", "#Recap", "#Summary", "links to #Summary"),
         ("explorer-code", "explorer(", "exploded(", "no code cell calls explorer("),
-        ("build-code", "def", "x = 1\n" * 31 + "def", "cell build-code has 35 lines"),
+        ("build-code", "def", "x = 1\n" * 31 + "def", "cell build-code has 36 lines"),
+        ("build-code", "def", "import os\n" * 6 + "def", "imports in 11 lines, at most 10"),
+        (
+            "build-code",
+            " as lesson",
+            "",
+            "lacks `from fltutor.lessons import fewer_bytes as lesson`",
+        ),
+        (
+            "build-code",
+            "def",
+            "from fltutor.lessons.start_here.runs import CLIENTS\ndef",
+            "`CLIENTS` is imported from fltutor.lessons; needed `lesson` alone",
+        ),
+        (
+            "explorer-code",
+            "explorer(",
+            "lesson.compression_explorer()\nexplorer(",
+            "cell explorer-code lacks `from fltutor.lessons import fewer_bytes as lesson`",
+        ),
     ],
 )
 def test_anatomy_names_the_fault(tmp_path, cell, old, new, fault):
@@ -156,12 +210,14 @@ def test_anatomy_names_the_fault(tmp_path, cell, old, new, fault):
     assert fault in "\n".join(anatomy_faults(store(notebook, tmp_path)))
 
 
-def test_anatomy_names_stored_outputs_and_a_foreign_kernel(tmp_path):
+def test_anatomy_names_stored_outputs_a_foreign_kernel_and_a_language_without_its_ending(tmp_path):
     notebook = small_notebook()
     notebook.cells[1].execution_count = 1
     notebook.metadata.kernelspec.name = "my-venv"
-    kernel, outputs = anatomy_faults(store(notebook, tmp_path))
+    del notebook.metadata.language_info["file_extension"]
+    kernel, language, outputs = anatomy_faults(store(notebook, tmp_path))
     assert "not python3" in kernel
+    assert "or nbconvert makes no script" in language
     assert outputs == "cell build-code is stored with outputs"
 
 

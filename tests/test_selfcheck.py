@@ -1,6 +1,7 @@
 """`python -m fltutor` says that a machine is ready, or in plain words what is missing."""
 
 import importlib
+import os
 import re
 import subprocess
 import sys
@@ -64,3 +65,17 @@ def test_what_else_can_be_wrong_is_said(monkeypatch, capsys, name, value, senten
     monkeypatch.setattr(check, name, value)
     assert check.main() == 1
     assert re.search(f"not ready:\n- {sentence}", capsys.readouterr().out)
+
+
+def test_a_setting_that_keras_cannot_work_under_is_named(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "fltutor"],
+        cwd=tmp_path,
+        env=os.environ | {"KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (1, "")
+    _, problems = done.stdout.split("This machine is not ready:\n")
+    [problem] = problems.splitlines()
+    assert "here Keras is set to 'jax': set KERAS_BACKEND=tensorflow" in problem

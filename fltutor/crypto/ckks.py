@@ -44,6 +44,7 @@ from fltutor.errors import (
     InvalidUpdateError,
     WireFormatError,
 )
+from fltutor.packages import load
 
 MAX_MODULUS_BITS = {4096: 109, 8192: 218, 16384: 438}
 """Bits of all primes together that leave 128 bits of security, by polynomial degree."""
@@ -432,16 +433,13 @@ def _tenseal() -> ModuleType:
     Linux, the first message that TenSEAL writes ends the process.
     """
     if not hasattr(os, "RTLD_DEEPBIND"):
-        import tenseal
-
-        return tenseal
+        return load("tenseal", "tenseal")
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
     try:
-        import tenseal
+        return load("tenseal", "tenseal")
     finally:
         sys.setdlopenflags(flags)
-    return tenseal
 
 
 def _checked(values: Any) -> np.ndarray:

@@ -56,6 +56,7 @@ from numbers import Real
 import numpy as np
 
 from fltutor.errors import InvalidParameterError
+from fltutor.packages import load
 from fltutor.privacy import renyi
 from fltutor.privacy.calibration import gaussian_delta
 from fltutor.privacy.renyi import ORDERS
@@ -446,14 +447,13 @@ def _interval(
 @lru_cache(maxsize=64)
 def _pld(noise: float, sampling_rate: float, adjacency: str, interval: float):
     """The privacy loss distribution of one round."""
-    from dp_accounting import NeighboringRelation
-    from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
-
-    return from_gaussian_mechanism(
+    distributions = load("dp_accounting.pld.privacy_loss_distribution", "dp-accounting")
+    relations = load("dp_accounting", "dp-accounting").NeighboringRelation
+    return distributions.from_gaussian_mechanism(
         standard_deviation=noise,
         sampling_prob=sampling_rate,
         value_discretization_interval=interval,
-        neighboring_relation=NeighboringRelation[adjacency.upper().replace("-", "_")],
+        neighboring_relation=relations[adjacency.upper().replace("-", "_")],
     )
 
 

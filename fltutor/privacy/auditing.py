@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.packages import load
 from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent
 from fltutor.vectors import as_updates
 
@@ -127,8 +128,7 @@ def clopper_pearson(
     Reference:
         Clopper and Pearson, Biometrika 26(4), 1934. https://doi.org/10.1093/biomet/26.4.404
     """
-    from scipy.special import betaincinv
-
+    betaincinv = load("scipy.special", "scipy").betaincinv
     trials = _require_count("trials", trials, least=1)
     _require_confidence(confidence)
     count = np.asarray(count)
@@ -479,8 +479,7 @@ def one_run_p_value(
         Steinke, Nasr and Jagielski, NeurIPS 2023, section 5 and Appendix D.
         https://arxiv.org/abs/2305.08846
     """
-    from scipy.stats import binom
-
+    binom = load("scipy.stats", "scipy").binom
     canaries = _require_count("canaries", canaries, least=1)
     guesses = _require_count("guesses", guesses, most=canaries)
     correct = _require_count("correct", correct, most=guesses)

@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from fltutor.packages import load
+
 #: The Rényi orders, the defaults of dp-accounting.
 ORDERS = np.array([1 + x / 10 for x in range(1, 100)] + [*range(11, 64), 128, 256, 512, 1024])
 
@@ -78,8 +80,8 @@ def poisson(noise: float, rate: float) -> np.ndarray:
 
 def _poisson_between(orders: np.ndarray, noise: float, rate: float) -> np.ndarray:
     """Log moments at orders that are not whole: both series, cut where the rest is rounding."""
-    from scipy.special import gammaln, log_ndtr
-
+    special = load("scipy.special", "scipy")
+    gammaln, log_ndtr = special.gammaln, special.log_ndtr
     log_rate, log_rest = math.log(rate), math.log1p(-rate)
     middle = noise**2 * (log_rest - log_rate) + 0.5  # where the mixture's halves are equal
     log_moments = np.full(orders.shape, np.inf)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import ipywidgets as ipw
 import numpy as np
 
-from fltutor.data import Dataset
+from fltutor.data import Dataset, load_digits, partition_iid
 from fltutor.lessons.model_aggregation.plots import draw_local_work
 from fltutor.lessons.model_aggregation.runs import (
     BATCH_SIZES,
@@ -16,6 +16,7 @@ from fltutor.lessons.model_aggregation.runs import (
     fedsgd_run,
     local_work,
 )
+from fltutor.models import mlp
 from fltutor.progress import progress_bar
 from fltutor.simulation import run_federated
 from fltutor.tensorflow_quietly import keras
@@ -23,18 +24,26 @@ from fltutor.widgets import Explorer, explorer
 
 
 def local_work_explorer(
-    model: keras.Model, data: Dataset, parts: Sequence[np.ndarray], *, rounds: int = MAX_ROUNDS
+    model: keras.Model | None = None,
+    data: Dataset | None = None,
+    parts: Sequence[np.ndarray] | None = None,
+    *,
+    rounds: int = MAX_ROUNDS,
 ) -> Explorer:
     """Slide how much clients learn at home; watch accuracy per round and per megabyte.
 
     Every batch size is compiled here, so that no slider waits for the compiler.
 
     Args:
-        model: Gives the architecture and, by its weights now, the start of every run.
+        model: Gives the architecture and, by its weights now, the start of every run. Without
+            it ten clients share the digits evenly.
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client.
         rounds: How many rounds every run has.
     """
+    if model is None:
+        model, data = mlp(seed=0), load_digits()
+        parts = partition_iid(data.y, 10, np.random.default_rng(0))
     fedsgd = fedsgd_run(model, data, parts, rounds=rounds)
     for size in progress_bar(BATCH_SIZES, "compiling"):
         run_federated(model, data, parts, rounds=1, learning_rate=0.1, batch_size=size)
