@@ -1,18 +1,20 @@
 """Runs a notebook from a clean kernel, then its exercises, and lists what is wrong.
 
-``anatomy_faults`` reads the stored file; ``run_faults`` executes a copy. Both
-return sentences, none for a notebook that is in order.
+``anatomy_faults`` reads the stored file; ``run_faults`` executes a copy; ``answer_faults``
+tries exercises in a kernel that has run it, such as one behind a browser. All return
+sentences, none for a notebook that is in order.
 """
 
 import os
 import re
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import nbformat
 from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client import BlockingKernelClient
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
@@ -216,13 +218,18 @@ def run_faults(
     folder.mkdir(exist_ok=True)
     notebook = nbformat.read(shutil.copy(path, folder), as_version=4)
     client = _client(notebook, folder)
+    place = {cell.id: index for index, cell in enumerate(notebook.cells)}
+
+    def run(cell) -> None:
+        client.execute_cell(cell, place[cell.id])
+
     with client.setup_kernel(env=_environment(folder, startup), cleanup_kc=True):
         try:
             start = time.monotonic()
-            faults = [*_cell_faults(client), *_widget_faults(client)]
+            faults = [*_cell_faults(run, notebook), *_widget_faults(client)]
             seconds = time.monotonic() - start
             if not faults:
-                faults = [fault for e in exercises for fault in _answer_faults(client, e)]
+                faults = _answer_faults(run, notebook, exercises)
         except (CellTimeoutError, DeadKernelError) as error:
             faults, seconds = [str(error)], time.monotonic() - start
     if seconds > HARD_LIMIT:
@@ -245,28 +252,58 @@ def _client(notebook, folder: Path) -> NotebookClient:
 
 
 def _environment(folder: Path, startup: str) -> dict[str, str]:
-    profile = folder / "ipython" / "profile_default" / "startup"
-    profile.mkdir(parents=True)
-    (profile / "offline.py").write_text(OFFLINE + startup, encoding="utf-8")
+    run_at_startup(folder / "ipython", OFFLINE + startup)
     return os.environ | {"IPYTHONDIR": str(folder / "ipython")}
 
 
-def _cell_faults(client: NotebookClient) -> list[str]:
+def run_at_startup(ipython: Path, source: str) -> None:
+    """Let kernels with this folder as IPYTHONDIR run a source before anything else."""
+    profile = ipython / "profile_default" / "startup"
+    profile.mkdir(parents=True)
+    (profile / "startup.py").write_text(source, encoding="utf-8")
+
+
+def answer_faults(path: Path, exercises: Sequence[Exercise], connection: Path) -> list[str]:
+    """Feed exercises to a living kernel that has run the notebook.
+
+    Args:
+        path: The stored notebook.
+        exercises: Answers to try.
+        connection: The kernel's connection file.
+    """
+    kernel = BlockingKernelClient()
+    kernel.load_connection_file(str(connection))
+    kernel.start_channels()
+
+    def run(cell) -> None:
+        cell.outputs = []
+
+        def keep(message) -> None:
+            if message["msg_type"] in ("stream", "error", "display_data", "execute_result"):
+                cell.outputs.append(nbformat.v4.output_from_msg(message))
+
+        kernel.execute_interactive(cell.source, output_hook=keep, timeout=HARD_LIMIT)
+
+    try:
+        kernel.wait_for_ready(timeout=HARD_LIMIT)
+        return _answer_faults(run, nbformat.read(path, as_version=4), exercises)
+    finally:
+        kernel.stop_channels()
+
+
+def _cell_faults(run: Callable, notebook) -> list[str]:
     """Run all cells, up to the first with a fault."""
-    for index, cell in enumerate(client.nb.cells):
-        if cell.cell_type == "code":
-            faults = _execute(client, cell, index)
-            faults += [
-                f"cell {cell.id}: {line}" for line in _text(cell).splitlines() if "✗" in line
-            ]
-            if faults:
-                return faults
+    for cell in _code_cells(notebook):
+        faults = _execute(run, cell)
+        faults += [f"cell {cell.id}: {line}" for line in _text(cell).splitlines() if "✗" in line]
+        if faults:
+            return faults
     return []
 
 
-def _execute(client: NotebookClient, cell, index: int) -> list[str]:
+def _execute(run: Callable, cell) -> list[str]:
     """Run one cell in the living kernel; its errors and its lines on stderr."""
-    client.execute_cell(cell, index)
+    run(cell)
     return [
         f"cell {cell.id} raises {output.ename}: {output.evalue}"
         if output.output_type == "error"
@@ -291,19 +328,21 @@ def _widget_faults(client: NotebookClient) -> list[str]:
     return [f"a widget shows: {value}" for value in values if "fltutor-error" in value]
 
 
-def _answer_faults(client: NotebookClient, exercise: Exercise) -> list[str]:
-    """Wrong answers of an exercise, to nothing, to its solution and to each mistake."""
-    [(index, cell)] = [(i, c) for i, c in enumerate(client.nb.cells) if c.id == exercise.cell]
+def _answer_faults(run: Callable, notebook, exercises: Sequence[Exercise]) -> list[str]:
+    """Wrong answers of exercises, to nothing, to the solution and to each mistake."""
     faults = []
-    if NOT_ATTEMPTED not in _text(cell):
-        faults.append(f"exercise {cell.id}, untouched, does not print {NOT_ATTEMPTED!r}")
-    answers = [(exercise.solution, exercise.says), *exercise.mistakes]
-    for number, (source, message) in enumerate(answers):
-        name = f"exercise {cell.id}, {f'mistake {number}' if number else 'solution'}"
-        variant = nbformat.v4.new_code_cell(source, id=cell.id)
-        faults += [f"{name}: {fault}" for fault in _execute(client, variant, index)]
-        text = _text(variant)
-        if message not in text or (number == 0 and ("✗" in text or NOT_ATTEMPTED in text)):
-            faults.append(f"{name}: needed {message!r}, printed {text!r}")
-    _execute(client, cell, index)
+    for exercise in exercises:
+        [cell] = [cell for cell in _code_cells(notebook) if cell.id == exercise.cell]
+        _execute(run, cell)
+        if NOT_ATTEMPTED not in _text(cell):
+            faults.append(f"exercise {cell.id}, untouched, does not print {NOT_ATTEMPTED!r}")
+        answers = [(exercise.solution, exercise.says), *exercise.mistakes]
+        for number, (source, message) in enumerate(answers):
+            name = f"exercise {cell.id}, {f'mistake {number}' if number else 'solution'}"
+            variant = nbformat.v4.new_code_cell(source, id=cell.id)
+            faults += [f"{name}: {fault}" for fault in _execute(run, variant)]
+            text = _text(variant)
+            if message not in text or (number == 0 and ("✗" in text or NOT_ATTEMPTED in text)):
+                faults.append(f"{name}: needed {message!r}, printed {text!r}")
+        _execute(run, cell)
     return faults

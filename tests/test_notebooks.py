@@ -1,8 +1,9 @@
 """Every notebook runs from a clean kernel, keeps the house rules, and answers its exercises."""
 
-import ast
 import importlib
+import os
 import re
+import time
 import warnings
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,14 +13,14 @@ import pytest
 from nbconvert import ScriptExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
-from fltutor.widgets import Explorer
+from tests.browser.lab import find_browser
 from tests.lessons import Exercise
 from tests.notebook_runner import (
-    EXPLORER_CALL,
     HARD_LIMIT,
     LANGUAGE,
     SECONDS,
     anatomy_faults,
+    answer_faults,
     exercise_faults,
     run_faults,
 )
@@ -60,24 +61,21 @@ def test_notebook_becomes_a_script(path):
 
 
 @each_notebook
-def test_the_explorers_cell_works_alone(path):
-    """As after a restart of the kernel: nothing that an earlier cell has made is there."""
-    cells = nbformat.read(path, as_version=4).cells
-    [cell] = [c for c in cells if c.cell_type == "code" and EXPLORER_CALL.search(c.source)]
-    *before, last = ast.parse(cell.source).body
-    names = {}
-    exec(compile(ast.Module(before, []), cell.id, "exec"), names)
-    view = eval(compile(ast.Expression(last.value), cell.id, "eval"), names)
-    assert isinstance(view, Explorer)
-    assert view.message
-    assert "fltutor-error" not in str([child.get_state().get("value") for child in view.children])
-
-
-@each_notebook
-def test_notebook_runs_and_answers_its_exercises(path, tmp_path):
+def test_notebook_runs_and_answers_its_exercises(path, request, tmp_path):
+    """In a real JupyterLab, from a clean kernel; by a client alone where there is no browser."""
     exercises = exercises_of(path)
     assert exercise_faults(path, exercises) == []
-    faults, seconds = run_faults(path, exercises, tmp_path)
+    if find_browser() or os.environ.get("CI") == "true":
+        lab = request.getfixturevalue("lab")
+        lab.open(path.name)
+        start = time.monotonic()
+        faults = lab.run_all(HARD_LIMIT)
+        seconds = time.monotonic() - start
+        lab.screenshot(path.stem)
+        faults += lab.said("✗") + lab.page.locator(".fltutor-error").all_text_contents()
+        faults = faults or answer_faults(path, exercises, lab.server.connection_file())
+    else:
+        faults, seconds = run_faults(path, exercises, tmp_path)
     print(f"{path.stem}: all cells in {seconds:.1f} s")
     assert faults == []
     if seconds > SECONDS:

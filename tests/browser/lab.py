@@ -27,6 +27,8 @@ from pathlib import Path
 
 from playwright.sync_api import Locator, Page
 
+from tests.notebook_runner import OFFLINE, run_at_startup
+
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = PROJECT / "build" / "screenshots"
 PAGE_HEIGHT = 1800  # pixels of notebook in one picture file
@@ -67,6 +69,8 @@ class LabServer:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
         self.token = secrets.token_hex(16)
+        self._folder = folder
+        run_at_startup(folder / "ipythondir", OFFLINE)
         self._log = (folder / "lab.log").open("wb+")
         self._process = subprocess.Popen(
             self._command(folder), env=self._environment(folder), stdout=self._log, stderr=self._log
@@ -116,6 +120,11 @@ class LabServer:
     def restore(self, notebook: str) -> Path:
         """Put the stored notebook back over whatever an earlier test has saved."""
         return Path(shutil.copy(self.notebooks / notebook, self.root / notebook))
+
+    def connection_file(self) -> Path:
+        """How to talk to the kernel of the notebook that is open."""
+        [session] = self.request("GET", "sessions")
+        return self._folder / "jupyter_runtime_dir" / f"kernel-{session['kernel']['id']}.json"
 
     def stop_kernels(self) -> None:
         """End every kernel, so that the next notebook has the memory."""
@@ -173,7 +182,7 @@ class LabPage:
             timeout=1000 * timeout,
         )
         self._wait_until_idle(timeout)
-        faults = self.page.locator(FAULTS).all_text_contents()
+        faults = self.faults()
         numbered = self.page.locator(
             ".jp-CodeCell .jp-InputArea-prompt", has_text=re.compile(r"\d")
         )
@@ -183,6 +192,25 @@ class LabPage:
             for view in self.explorers():
                 view.wait_until_drawn(timeout)
         return faults
+
+    def faults(self) -> list[str]:
+        """Every error and warning that the notebook shows."""
+        return self.page.locator(FAULTS).all_text_contents()
+
+    def said(self, mark: str) -> list[str]:
+        """The lines of all outputs that hold a mark."""
+        texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
+        return [line for text in texts for line in text.splitlines() if mark in line]
+
+    def run_explorer_alone(self) -> "ExplorerView":
+        """Run the cell that makes the explorer, and no other, as after a restart."""
+        cell = self.page.locator(".jp-CodeCell", has_text=re.compile(r"\w_explorer\(")).last
+        cell.locator(".jp-InputArea-prompt").click()
+        self.page.keyboard.press("Control+Enter")
+        view = self.explorer(0)
+        view.box.wait_for(timeout=60_000)
+        view.wait_until_drawn()
+        return view
 
     def explorers(self) -> list["ExplorerView"]:
         """Every explorer that the notebook shows, top to bottom."""

@@ -7,10 +7,9 @@ from tests.browser.lab import PROJECT
 
 @pytest.fixture
 def view(lab, request):
-    """The explorer after *Run All*; screenshots show the notebook before and after the test."""
+    """The explorer; its cell alone has run. Screenshots show the notebook after the test."""
     [notebook] = (PROJECT / "notebooks").glob(f"*_{request.path.parent.name}.ipynb")
     lab.open(notebook.name)
-    assert lab.run_all() == []
-    lab.screenshot(notebook.stem)
-    yield lab.explorer(0)
+    yield lab.run_explorer_alone()
+    assert lab.faults() == []
     lab.screenshot(f"{notebook.stem}_moved")
