@@ -31,15 +31,18 @@ def load(module: str, package: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        if _is_installed(module.partition(".")[0]):
+        if not _is_missing(module, error):
             raise
         raise MissingPackageError(
             f"this needs the package {package}, which is not installed here: pip install {package}"
         ) from error
 
 
-def _is_installed(module: str) -> bool:
+def _is_missing(module: str, error: ImportError) -> bool:
+    """Whether the module is not there, rather than broken or in need of yet another one."""
+    if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+        return True
     try:
-        return importlib.util.find_spec(module) is not None
+        return importlib.util.find_spec(module.partition(".")[0]) is None
     except (ImportError, ValueError):
-        return False
+        return True

@@ -4,4 +4,9 @@ from fltutor.lessons.start_here.checks import check_affordable_rounds, check_eno
 from fltutor.lessons.start_here.explorer import training_explorer
 from fltutor.lessons.start_here.runs import private_training
 
-__all__ = ["check_affordable_rounds", "check_enough_clients", "private_training", "training_explorer"]
+__all__ = [
+    "check_affordable_rounds",
+    "check_enough_clients",
+    "private_training",
+    "training_explorer",
+]
