@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.browser.lab import (
     BROWSER_FLAGS,
@@ -15,6 +16,9 @@ from tests.browser.lab import (
     LabServer,
     find_browser,
 )
+
+settings.register_profile("any machine", deadline=None)  # a busy one is no fault of the code
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -371,7 +371,6 @@ deltas = st.floats(1e-9, 0.1)
 rates = st.sampled_from([1.0, 0.5, 0.2, 0.05, 0.01])
 
 
-@settings(deadline=None)
 @given(st.integers(1, 500), noises, deltas, st.sampled_from(["rdp", "moments"]))
 def test_epsilon_falls_with_noise_and_delta_and_grows_with_rounds(t, z, delta, accountant):
     base = epsilon(t, z, 1.0, delta, accountant=accountant)
@@ -381,7 +380,7 @@ def test_epsilon_falls_with_noise_and_delta_and_grows_with_rounds(t, z, delta, a
     assert epsilon(t, z, 1.0, delta, accountant=accountant, adjacency="replace-one") >= base
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 200), st.floats(0.5, 5), deltas, rates)
 def test_a_more_careful_count_is_never_larger(t, z, delta, rate):
     pld, rdp, moments = (
@@ -425,14 +424,14 @@ def test_with_a_fixed_size_either_of_pld_and_rdp_may_win(noise):
     assert rdp < pld
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 200), st.floats(0.5, 5), deltas, st.floats(0.01, 0.5))
 def test_sampling_fewer_costs_less(t, z, delta, rate):
     half, whole, everyone = (epsilon(t, z, q, delta) for q in (rate / 2, rate, 1.0))
     assert half <= whole <= everyone
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(st.integers(1, 200), st.floats(1, 5), deltas, st.floats(0.01, 0.5))
 def test_drawing_a_smaller_cohort_costs_less(t, z, delta, rate):
     for accountant in ("rdp", "moments", "pld"):
@@ -443,7 +442,6 @@ def test_drawing_a_smaller_cohort_costs_less(t, z, delta, rate):
         assert half <= whole * (1 + 1e-3) <= everyone * (1 + 2e-3)
 
 
-@settings(deadline=None)
 @given(noises, deltas)
 def test_a_curve_starts_at_zero_and_never_falls(z, delta):
     curve = budget_curve(z, 50, delta=delta)

@@ -258,7 +258,7 @@ contexts = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(tensor=tensors, context=contexts)
 def test_any_tensor_in_any_context_comes_back_equal(tensor, context):
     key = Key.from_bytes(SECRET)
@@ -358,7 +358,7 @@ def test_a_buffer_changed_after_reading_is_refused(key, update):
         decrypt_tensor(sealed, key)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_no_splice_of_two_genuine_messages_opens(data):
     key = Key.from_bytes(SECRET)
@@ -444,7 +444,7 @@ def test_a_message_beyond_the_limit_is_refused(key, update):
         EncryptedTensor.from_bytes(data, limit=len(data) - 1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(data=st.binary(max_size=120) | st.binary(max_size=120).map(lambda b: b"FLET\1\0" + b))
 def test_noise_is_refused_as_a_message_or_by_the_key(data):
     with pytest.raises((WireFormatError, AuthenticationError)):
@@ -511,7 +511,7 @@ def decode_context(data):
     return context
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(context=contexts)
 def test_a_context_is_encoded_unambiguously_and_in_any_order(context):
     encoded = encode_context(context)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -68,7 +68,6 @@ def assert_average(got, clients, weights):
         )
 
 
-@settings(deadline=None)
 @given(cohorts(), st.randoms(use_true_random=False))
 def test_averages_are_those_of_numpy_in_any_order_of_clients(cohort, random):
     clients, weights = cohort
@@ -205,7 +204,6 @@ def test_unusable_weights_are_refused_for_a_matrix(weights, message):
 # --- mean over a sum protocol -------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
         lambda dtype: hnp.arrays(
@@ -324,7 +322,6 @@ def test_without_noise_dp_mean_is_the_clipped_sum_over_the_expected_cohort():
     assert result.included == (0, 1, 2, 3, 4)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float64, (4, 3), elements=st.floats(allow_nan=True, allow_infinity=True, width=64)

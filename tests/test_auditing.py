@@ -10,7 +10,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -42,7 +42,6 @@ FALSE_ALARM = 1e-6
     st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))),
     st.floats(0.5, 0.9999),
 )
-@settings(deadline=None)
 def test_clopper_pearson_is_scipys_exact_interval(counts, confidence):
     count, trials = counts
     low, high = clopper_pearson(count, trials, confidence=confidence)

@@ -70,7 +70,7 @@ def test_as_many_rounds_are_left_as_can_be_charged(options):
         budget.charge(4.0)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(0.5, 20), st.floats(0.5, 20), st.integers(0, 20))
 def test_rounds_left_is_where_the_curve_meets_the_budget(epsilon, noise, charged):
     budget = PrivacyBudget(epsilon, delta=1e-5)

@@ -227,7 +227,7 @@ def test_a_message_cut_anywhere_or_lengthened_is_refused(ends):
     bob.open(message)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(noise=st.binary(max_size=100) | st.binary(max_size=100).map(lambda b: bytes(8) + b))
 def test_noise_is_refused_as_a_message_and_in_every_step_of_a_handshake(noise):
     alice, bob, _ = shake_hands()

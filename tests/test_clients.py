@@ -437,7 +437,7 @@ def test_gradients_are_taken_where_asked_not_where_the_model_is(digits_mlp):
     np.testing.assert_allclose(got, expected, rtol=0, atol=bound)
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(1, 40), st.sampled_from([None, 0.1, 100.0]), st.integers(0, 99))
 def test_any_split_of_the_data_aggregates_to_the_gradient_of_the_pooled_data(n, alpha, seed):
     setting = setting_named("mlp")
@@ -480,7 +480,6 @@ def test_full_batch_steps_by_the_cohort_call_average_to_the_pooled_step(digits_m
 # --- batches ------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 20), min_size=1, max_size=5),
     st.integers(1, 8),

@@ -37,7 +37,7 @@ def test_plain_rounding_would_fail_that_test():
 
 
 @given(vector=vectors, bits=st.integers(2, 16), seed=st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_quantized_message_survives_the_wire_in_the_bytes_it_promises(vector, bits, seed):
     message = quantize(vector, bits, np.random.default_rng(seed))
     data = message.to_bytes()
@@ -50,7 +50,7 @@ def test_a_quantized_message_survives_the_wire_in_the_bytes_it_promises(vector, 
 
 
 @given(vector=vectors.filter(len), data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_top_k_keeps_the_largest_and_survives_the_wire(vector, data):
     k = data.draw(st.integers(1, len(vector)))
     message = top_k(vector, k)

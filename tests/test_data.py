@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from sklearn.linear_model import LogisticRegression
@@ -81,7 +81,6 @@ def assert_each_example_has_one_owner(parts, num_examples, num_clients):
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(num_examples))
 
 
-@settings(deadline=None)
 @given(LABELS, st.data())
 def test_even_parts_are_disjoint_complete_and_of_equal_size(labels, data):
     num_clients = data.draw(st.integers(1, len(labels)))
@@ -90,7 +89,6 @@ def test_even_parts_are_disjoint_complete_and_of_equal_size(labels, data):
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
-@settings(deadline=None)
 @given(LABELS, st.floats(1e-300, 1e300), st.data())
 def test_dirichlet_parts_are_disjoint_complete_and_never_empty(labels, alpha, data):
     num_clients = data.draw(st.integers(1, len(labels)))
@@ -147,7 +145,6 @@ def test_label_counts_add_up():
 # --- shards -------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.integers(1, 6), st.integers(1, 4), st.integers(1, 5), st.integers(0, 99), st.data())
 def test_shards_give_everyone_as_many_examples_of_few_labels(clients, each, size, seed, data):
     num = clients * each * size

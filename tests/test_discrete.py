@@ -11,7 +11,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -405,7 +405,6 @@ def test_the_mechanism_adds_noise_of_the_stated_scale(is_seeded):
     assert complaints(noisy.value - 7, 3.0) == []
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         st.sampled_from([np.int8, np.int64, np.uint16, np.uint64]),

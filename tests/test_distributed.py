@@ -10,7 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -148,7 +148,6 @@ def plan(num_coordinates, **options):
     return NoiseShares(num_coordinates=num_coordinates, allow_no_noise=True, **options)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
         lambda dtype: hnp.arrays(

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
@@ -49,7 +49,6 @@ def test_the_largest_double_is_clipped_too():
     assert (FixedPoint().decode(encoded)[0], num_clipped) == (FixedPoint().largest, 1)
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from(GRIDS),
     st.lists(

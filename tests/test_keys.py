@@ -329,13 +329,13 @@ labels = st.builds(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(one=labels, other=labels)
 def test_two_labels_have_one_encoding_only_if_they_are_equal(one, other):
     assert (one.to_bytes() == other.to_bytes()) == (one == other)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=labels, transport=labels)
 def test_mask_keys_and_transport_keys_are_never_equal(mask, transport):
     mask, transport = replace(mask, purpose="mask"), replace(transport, purpose="transport")

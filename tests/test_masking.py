@@ -145,7 +145,7 @@ def test_drops_in_all_windows_at_once(active_server):
     np.testing.assert_array_equal(result.total, sum_on_grid(rows[list(result.included)]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_any_small_run_gives_the_exact_sum_or_aborts_in_the_right_phase(data):
     num_clients = data.draw(st.integers(2, 6), label="num_clients")

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -126,7 +126,6 @@ def test_only_a_generator_marks_a_demonstration():
     assert gaussian_mechanism(0.0, 1, 1, rng=np.random.default_rng()).demonstration is True
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         st.sampled_from([np.float16, np.float32, np.float64]),

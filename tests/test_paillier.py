@@ -54,13 +54,13 @@ def test_a_ciphertext_by_hand():
 
 
 @given(number=NUMBERS, r=st.integers(2, 2**200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_private_key_encrypts_to_the_same_bits_as_the_public_one(number, r):
     assert TOY.encrypt_with(number, r) == PUBLIC.encrypt_with(number, r)
 
 
 @given(number=NUMBERS)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_decryption_is_paillier_s_formula_without_the_shortcut(number):
     ciphertext, n = PUBLIC.encrypt(number), PUBLIC.n
     order = (TOY._p - 1) * (TOY._q - 1)
@@ -70,7 +70,7 @@ def test_decryption_is_paillier_s_formula_without_the_shortcut(number):
 
 
 @given(a=st.integers(-(2**200), 2**200), b=st.integers(-(2**200), 2**200))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_products_of_ciphertexts_are_sums_and_powers_are_products(a, b):
     factor = b >> 160
     total = PUBLIC.encrypt(a) + PUBLIC.encrypt(b)

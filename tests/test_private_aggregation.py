@@ -6,7 +6,7 @@ from functools import partial
 import dp_accounting
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
@@ -65,7 +65,6 @@ def test_equal_weights_at_the_bound_are_the_plain_mean():
     np.testing.assert_array_equal(plain.update, bounded.update)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.float64, 4, elements=st.floats(allow_nan=True, allow_infinity=True)),
     st.floats(0, 1e300),
@@ -180,7 +179,6 @@ def test_updates_and_bit_together_cost_what_one_noise_costs(
     assert both == pytest.approx(rdp(noise_multiplier), rel=1e-9)
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(np.float64, 3, elements=st.floats(-1e6, 1e6)),
     st.floats(0, 50),

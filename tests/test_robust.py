@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -86,7 +86,6 @@ def brute_bulyan_choice(rows, f):
     return tuple(chosen)
 
 
-@settings(deadline=None)
 @given(cohorts(), st.data())
 def test_median_and_trimmed_mean_are_those_of_sorted_columns(rows, data):
     np.testing.assert_array_equal(median(rows), np.median(rows.astype(np.float64), axis=0))
@@ -97,7 +96,6 @@ def test_median_and_trimmed_mean_are_those_of_sorted_columns(rows, data):
     np.testing.assert_allclose(trimmed_mean(rows, cut), expected, rtol=1e-14, atol=1e-14)
 
 
-@settings(deadline=None)
 @given(cohorts(), st.data())
 def test_krum_is_brute_force_with_ties_and_offsets(rows, data):
     f = data.draw(st.integers(0, (len(rows) - 3) // 2))
@@ -112,7 +110,6 @@ def test_krum_is_brute_force_with_ties_and_offsets(rows, data):
     )
 
 
-@settings(deadline=None)
 @given(cohorts(smallest=7), st.data())
 def test_bulyan_is_brute_force_with_ties_and_offsets(rows, data):
     f = data.draw(st.integers(0, (len(rows) - 3) // 4))
@@ -126,7 +123,6 @@ def test_bulyan_is_brute_force_with_ties_and_offsets(rows, data):
     np.testing.assert_allclose(bulyan(rows, f), expected, rtol=1e-14, atol=1e-14)
 
 
-@settings(deadline=None)
 @given(cohorts(smallest=1), st.data())
 def test_no_step_away_from_the_geometric_median_shortens_the_distances(rows, data):
     point, rows = geometric_median(rows), rows.astype(np.float64)

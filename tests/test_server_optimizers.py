@@ -38,7 +38,6 @@ def test_fedavg_gives_the_weighted_mean_of_the_models():
     np.testing.assert_allclose(got, expected, atol=1e-14)
 
 
-@settings(deadline=None)
 @given(pairs, st.floats(1e-3, 10))
 def test_sgd_moves_by_the_learning_rate_times_the_update(pair, learning_rate):
     params, update = pair
@@ -46,7 +45,6 @@ def test_sgd_moves_by_the_learning_rate_times_the_update(pair, learning_rate):
     np.testing.assert_array_equal(got, params + learning_rate * update)
 
 
-@settings(deadline=None)
 @given(pairs)
 def test_the_step_is_taken_towards_the_update_not_against_it(pair):
     params, update = pair
@@ -134,7 +132,7 @@ def algorithm_2(name, updates, *, rate, beta_1, beta_2, tau):
 
 
 @pytest.mark.parametrize("name", ADAPTIVE)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     hnp.arrays(np.float64, (5, 3), elements=st.floats(-1e3, 1e3)),
     st.floats(1e-3, 10),
@@ -150,7 +148,7 @@ def test_adaptive_methods_are_algorithm_2(name, updates, rate, beta_1, beta_2, t
     np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-14 * scale)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(hnp.arrays(np.float64, (6, 3), elements=st.floats(-1e3, 1e3)), st.floats(0, 0.99))
 def test_momentum_is_the_sum_of_fading_updates(updates, beta):
     got, velocity = walk(momentum(0.5, beta=beta), updates)

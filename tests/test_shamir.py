@@ -71,7 +71,7 @@ def test_any_threshold_of_shares_recover_the_secret(threshold, num_shares):
             assert combine(some) == SECRET
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_any_secret_any_threshold_any_survivors(data):
     secret = data.draw(st.binary(min_size=32, max_size=32))

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -20,7 +20,6 @@ FLOATS = st.sampled_from([np.float32, np.float64])
 MODERATE = st.floats(-1e6, 1e6, width=32)
 
 
-@settings(deadline=None)
 @given(
     FLOATS.flatmap(
         lambda dtype: st.lists(
@@ -79,7 +78,6 @@ def test_finite_rows_whose_sum_overflows_are_accepted():
     require_finite_rows(np.full((2, 2), np.finfo(np.float32).max, np.float32))
 
 
-@settings(deadline=None)
 @given(
     FLOATS.flatmap(
         lambda dtype: hnp.arrays(

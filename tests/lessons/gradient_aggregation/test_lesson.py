@@ -54,7 +54,7 @@ def splits(draw, num_examples):
     return [part for part in parts if len(part)]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25, derandomize=True)
 @given(parts=splits(40))
 @pytest.mark.parametrize("name", MODELS)
 def test_aggregate_gradients_of_any_split_is_the_gradient_of_the_pooled_data(name, parts):
@@ -66,7 +66,7 @@ def test_aggregate_gradients_of_any_split_is_the_gradient_of_the_pooled_data(nam
         np.testing.assert_allclose(mine, expected, rtol=0, atol=float_error(gradients, 40))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=20, derandomize=True)
 @given(parts=splits(40))
 def test_aggregate_models_after_one_full_batch_step_is_one_step_on_the_pooled_data(parts):
     model = MODELS["mlp"]
