@@ -89,7 +89,7 @@ def package_problem(requirement: str) -> str | None:
     except metadata.PackageNotFoundError:
         return f"{name} is missing (needed: {needed})"
     except FltutorError:
-        return None  # it loads: environment_problems says what else is wrong
+        return None  # environment_problems says what is wrong
     except Exception as error:  # a broken package may raise anything while it loads
         return f"{name} is there but does not load. {type(error).__name__}: {error}"
     return None
@@ -98,10 +98,19 @@ def package_problem(requirement: str) -> str | None:
 def environment_problems() -> list[str]:
     """Settings that Keras and TensorFlow cannot work under."""
     try:
-        tensorflow_quietly.tf.constant(1.0)
+        config = tensorflow_quietly.keras.config
     except FltutorError as error:
         return [str(error)]
-    return []
+    found = {
+        "floatx": (config.floatx(), "float32"),
+        "image_data_format": (config.image_data_format(), "channels_last"),
+    }
+    return [
+        f"Keras is set to {name} {own!r}, and models of the notebooks need {needed!r}: "
+        "change it in keras.json, in the folder .keras of your home"
+        for name, (own, needed) in found.items()
+        if own != needed
+    ]
 
 
 def memory_problems() -> list[str]:

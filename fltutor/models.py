@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -145,6 +145,7 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
                     f"layer {layer.name} has a regularizer or constraint on {variable.name}, "
                     "which local SGD on the cross-entropy would leave out"
                 )
+    for layer in _leaves(model):
         _require_supported_settings(layer)
     if not model.trainable_variables:
         raise UnsupportedModelError("the model has no trainable weights")
@@ -159,13 +160,17 @@ def require_trainable_by_sgd(model: keras.Model) -> None:
         )
 
 
+def _leaves(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """The layers, also those of models inside the model."""
+    for layer in model.layers:
+        yield from _leaves(layer) if getattr(layer, "layers", None) else [layer]
+
+
 def _require_supported_settings(layer: keras.layers.Layer) -> None:
     """Refuse what a user's Keras settings may have made of a layer."""
     name = f"layer {layer.name} ({type(layer).__name__})"
-    dtypes = {variable.dtype for variable in layer.trainable_variables}
-    if dtypes and not getattr(layer, "layers", None):
-        dtypes.add(layer.compute_dtype)
-    if dtypes - {"float32"}:
+    dtypes = {layer.compute_dtype, *(variable.dtype for variable in layer.trainable_variables)}
+    if not isinstance(layer, keras.layers.InputLayer) and dtypes - {"float32"}:
         raise UnsupportedModelError(
             f"{name} computes in {' and '.join(sorted(dtypes))}, needed float32 alone: build the "
             'model anew with dtype="float32", or after keras.config.set_floatx("float32") and '

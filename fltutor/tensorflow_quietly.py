@@ -22,7 +22,7 @@ from fltutor.packages import load
 
 _ONE_AT_A_TIME = threading.RLock()
 _modules: dict[str, ModuleType] = {}
-_compiled_in: set[int] = set()  # the processes, this one or its ancestors, in which XLA was used
+_compiled_in: list[int] = []  # the process in which XLA was first used: this, or an ancestor
 
 
 class _Deferred:
@@ -56,7 +56,7 @@ def xla(function: Callable) -> Callable:
     modules = _loaded()
     with _ONE_AT_A_TIME:
         if not _compiled_in:
-            _compiled_in.add(os.getpid())
+            _compiled_in.append(os.getpid())
             with _silence_error_output():
                 _first_compilation(modules["tensorflow"])
     return modules["tensorflow"].function(function, jit_compile=True)
@@ -124,7 +124,7 @@ def _tensorflow_as_backend() -> Iterator[None]:
 @contextlib.contextmanager
 def _silence_error_output() -> Iterator[None]:
     """Point the process's error output elsewhere for a while; one that is closed stays there."""
-    with contextlib.suppress(AttributeError, ValueError):  # None, or closed
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # None, broken, closed
         sys.stderr.flush()
     try:
         saved = os.dup(2)

@@ -122,13 +122,18 @@ class Explorer(ipw.VBox):
             if self._working:
                 return
             self._working = True
-        if in_notebook():
-            # A kernel may deliver a slider's moves on a thread of its own, and the next
-            # move must be heard during a run: one worker thread computes and paints.
-            # No caller is there to be interrupted, so it goes on to the next setting.
-            with suppress(RuntimeError):  # Pyodide and small containers start no thread
-                threading.Thread(target=self._work, args=(BaseException,), daemon=True).start()
-                return
+        try:
+            if in_notebook():
+                # A kernel may deliver a slider's moves on a thread of its own, and the next
+                # move must be heard during a run: one worker thread computes and paints.
+                # No caller is there to be interrupted, so it goes on to the next setting.
+                with suppress(RuntimeError):  # Pyodide and small containers start no thread
+                    threading.Thread(target=self._work, args=(BaseException,), daemon=True).start()
+                    return
+        except BaseException:  # interrupted before anything ran
+            with self._lock:
+                self._rest()
+            raise
         self._work()
 
     def _work(self, *passed_over: type[BaseException]) -> None:

@@ -5,6 +5,7 @@ tries exercises in a kernel that has run it, such as one behind a browser. All r
 sentences, none for a notebook that is in order.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -47,7 +48,7 @@ FIRST_CELL = {
 }
 HEADINGS = ("What this does NOT protect", "Recap", "Further reading")
 
-EXPLORER_CALL = re.compile(r"^lesson\.\w+_explorer\(", re.MULTILINE)
+EXPLORER_CALL = re.compile(r"\blesson\.\w+_explorer\(")
 
 # Runs in the kernel before the notebook: the course must not need a network.
 OFFLINE = """
@@ -137,16 +138,21 @@ def _section_faults(notebook, number: int) -> Iterator[str]:
 def _import_faults(notebook, lesson: str) -> Iterator[str]:
     cells = _code_cells(notebook)
     first = next(cell for cell in cells if "import " in cell.source)
-    if (lines := sum(bool(line.strip()) for line in first.source.splitlines())) > MAX_IMPORT_LINES:
-        yield f"cell {first.id} imports in {lines} lines, at most {MAX_IMPORT_LINES}"
+    for cell in cells:
+        lines = sum(
+            node.end_lineno - node.lineno + 1
+            for node in ast.parse(cell.source).body
+            if isinstance(node, ast.Import | ast.ImportFrom)
+        )
+        if lines > MAX_IMPORT_LINES:
+            yield f"cell {cell.id} imports in {lines} lines, at most {MAX_IMPORT_LINES}"
     needed = f"from fltutor.lessons import {lesson} as lesson"
     for cell in (first, *(cell for cell in cells if EXPLORER_CALL.search(cell.source))):
         if needed not in cell.source:
             yield f"cell {cell.id} lacks `{needed}`"
-    code = "\n".join(cell.source for cell in cells)
-    for name in re.findall(r"fltutor\.lessons[\w.]* import (.+)", code):
-        if name != f"{lesson} as lesson":
-            yield f"`{name}` is imported from fltutor.lessons; needed `lesson` alone"
+    for line in "\n".join(cell.source for cell in cells).splitlines():
+        if re.search(r"\blessons\b", line) and line != needed:
+            yield f"`{line}` names fltutor.lessons; needed `{needed}` alone"
 
 
 def _link_faults(notebook, path: Path) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 from fltutor.aggregation import dp_mean
 from fltutor.attacks import AuditedTraining, audit_training, plant_bug, with_canaries
 from fltutor.data import load_digits, partition_iid
-from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
 from fltutor.models import mlp
 from fltutor.privacy.accounting import epsilon_after
 from fltutor.privacy.auditing import Canaries, one_run_audit, plant_canaries
@@ -167,3 +167,15 @@ def test_what_does_not_fit_is_refused_in_the_round(mechanism, canaries, words):
     judge = JUDGE | {"guesses": 1}
     with pytest.raises(InvalidUpdateError, match=words):
         audit_training(MODEL, DIGITS, PARTS, mechanism, canaries, **judge, **TRAINING)
+
+
+def test_a_training_that_its_budget_ends_early_is_no_audit():
+    rounds = iter([True])
+
+    def server(updates):
+        if not next(rounds, False):
+            raise BudgetExceededError("the next round would spend too much")
+        return total(updates) / 100
+
+    with pytest.raises(BudgetExceededError, match="the budget allowed 1 of 3 rounds"):
+        audit_training(MODEL, DIGITS, PARTS, server, sixty_canaries(), **TRAINING, **JUDGE)

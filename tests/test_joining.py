@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from fltutor.aggregation import mean
 from fltutor.data import Dataset, Federation, fresh_split, load_heart_disease
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import BudgetExceededError, InvalidParameterError
 from fltutor.joining import train_alone_and_together
 from fltutor.models import get_params, mlp, set_params
 from fltutor.server_optimizers import sgd
@@ -115,3 +116,17 @@ def test_an_interruption_ends_the_comparison():
 def test_a_client_that_cannot_be_compared_is_refused_by_name(federation, words):
     with pytest.raises(InvalidParameterError, match=words):
         train_alone_and_together(mlp(3, 2, hidden=()), federation, **SETTINGS)
+
+
+def test_a_federation_that_its_budget_ends_early_is_no_comparison():
+    rounds = iter([True, True])
+
+    def with_budget(updates, weights):
+        if not next(rounds, False):
+            raise BudgetExceededError("the next round would spend too much")
+        return mean(updates, weights)
+
+    with pytest.raises(BudgetExceededError, match="the budget allowed 2 of 3 rounds"):
+        train_alone_and_together(
+            mlp(3, 2, hidden=()), small_federation(), aggregate=with_budget, **SETTINGS
+        )

@@ -169,9 +169,10 @@ def test_heavy_packages_are_imported_where_they_belong(module):
     assert {name.split(".")[0] for name in imports(source)}.isdisjoint({"keras", "tensorflow"}), (
         "import them from fltutor.tensorflow_quietly, which waits for their first use"
     )
+    assert "TYPE_CHECKING" not in source, "an import for types is an import, and may make a circle"
     if layer(module) < LEARNING:
         at_import = {name.split(".")[0] for name in imports(source, everywhere=False)}
-        assert at_import <= LIGHT, "import it inside the function that needs it"
+        assert at_import <= LIGHT, "use fltutor.packages.load where it is needed"
 
 
 def test_every_module_loads_without_tensorflow():

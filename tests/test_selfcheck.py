@@ -67,15 +67,28 @@ def test_what_else_can_be_wrong_is_said(monkeypatch, capsys, name, value, senten
     assert re.search(f"not ready:\n- {sentence}", capsys.readouterr().out)
 
 
-def test_a_setting_that_keras_cannot_work_under_is_named(tmp_path):
+@pytest.mark.parametrize(
+    ("environment", "sentences"),
+    [
+        ({"KERAS_BACKEND": "jax"}, ["here Keras is set to 'jax': set KERAS_BACKEND=tensorflow"]),
+        (
+            {"KERAS_HOME": "."},
+            ["set to floatx 'float64'", "set to image_data_format 'channels_first'"],
+        ),
+    ],
+    ids=["backend", "file"],
+)
+def test_a_setting_that_the_course_cannot_work_under_is_named(tmp_path, environment, sentences):
+    settings = '{"backend": "jax", "floatx": "float64", "image_data_format": "channels_first"}'
+    (tmp_path / "keras.json").write_text(settings)
     done = subprocess.run(
         [sys.executable, "-m", "fltutor"],
         cwd=tmp_path,
-        env=os.environ | {"KERAS_BACKEND": "jax"},
+        env=os.environ | environment,
         capture_output=True,
         text=True,
     )
     assert (done.returncode, done.stderr) == (1, "")
     _, problems = done.stdout.split("This machine is not ready:\n")
-    [problem] = problems.splitlines()
-    assert "here Keras is set to 'jax': set KERAS_BACKEND=tensorflow" in problem
+    for problem, sentence in zip(problems.splitlines(), sentences, strict=True):
+        assert sentence in problem

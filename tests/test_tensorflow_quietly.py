@@ -45,15 +45,6 @@ def python(source, *, before="", **environment):
     )
 
 
-@pytest.mark.parametrize(
-    "lesson",
-    ["encrypted_tensors", "keys_between_strangers", "fewer_bytes", "differential_privacy"],
-)
-def test_these_lessons_load_no_tensorflow(lesson):
-    done = python(f"import fltutor.lessons.{lesson}, sys; print('tensorflow' in sys.modules)")
-    assert (done.stdout, done.stderr) == ("False\n", "")
-
-
 @pytest.mark.parametrize("before", ["sys.stderr = None", "sys.stderr.close()", "os.close(2)"])
 def test_a_training_works_and_prints_nothing_whatever_became_of_the_error_output(before):
     done = python(LEARNS, before=f"import os, sys; {before}\n")

@@ -600,12 +600,13 @@ def test_a_run_of_the_older_one_gives_way_and_cannot_pass_for_current(
     draw, slider, kernel, monkeypatch, outcome
 ):
     monkeypatch.setattr(widgets, "FIRST_PICTURE", 0.0)
-    release, steps = threading.Event(), []
+    under_way, release, steps = threading.Event(), threading.Event(), []
 
     def slow(x):
         yield x
         steps.append(x)
         if x == 2:
+            under_way.set()
             release.wait(10)
             if outcome != "result":
                 raise ValueError if outcome == "error" else KeyboardInterrupt
@@ -614,8 +615,7 @@ def test_a_run_of_the_older_one_gives_way_and_cannot_pass_for_current(
 
     older = explorer(slow, draw, {"x": slider})
     slider.value = 2
-    while 2 not in steps:
-        time.sleep(0.001)
+    assert under_way.wait(10)
     newer = explorer(lambda x: x, draw, {"x": slider})
     assert older.message == RETIRED  # at once, though its run has not noticed yet
     slider.value = 3  # and this is for the newer alone

@@ -15,7 +15,7 @@ import numpy as np
 
 from fltutor.aggregation import AggregateResult
 from fltutor.data import Dataset
-from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.auditing import AuditResult, Canaries, Mechanism, one_run_audit
 from fltutor.simulation import History, run_federated
 from fltutor.tensorflow_quietly import keras
@@ -126,6 +126,7 @@ def audit_training(
             claim that counts on sampling. Nothing is trained then.
         InvalidUpdateError: If the canaries are not as long as the model's weights, or what is
             released has another shape, NaN or Inf.
+        BudgetExceededError: If a budget in the settings ends the training early.
         KeyboardInterrupt: If the training was interrupted: fewer rounds than the claim is
             about show less than there is.
 
@@ -171,6 +172,10 @@ def audit_training(
     )
     if history.interrupted:
         raise KeyboardInterrupt
+    if history.out_of_budget:
+        raise BudgetExceededError(
+            f"the budget allowed {len(released)} of {rounds} rounds; the claim is about all"
+        )
     seen = np.array(released)
     audit = one_run_audit(canaries.scores(seen), canaries.included, **judge)
     return AuditedTraining(audit, history, canaries, seen)

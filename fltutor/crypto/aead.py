@@ -369,10 +369,10 @@ def _decrypt(encrypted: EncryptedTensor, key: Key, context: Context | None) -> l
     encoded = wire.encode_context(context)
     chunks = encrypted._chunks()
     nonces = [bytes(encrypted.message[chunk.place][:NONCE_BYTES]) for chunk in chunks]
-    arrays = [np.empty(spec.shape, wire.numpy_dtype(spec.dtype)) for spec in encrypted.specs]
+    opened = [np.empty(spec.num_bytes, np.uint8) for spec in encrypted.specs]
     for index, (chunk, nonce) in enumerate(zip(chunks, nonces, strict=True)):
         sealed = encrypted.message[chunk.place][NONCE_BYTES:]
-        out = wire.byte_view(arrays[chunk.tensor])[chunk.values]
+        out = opened[chunk.tensor][chunk.values]
         bound = wire.associated_data(encrypted._header, nonces[0], index, len(chunks), encoded)
         try:
             open_with(sealed, nonce, bound, key, out)
@@ -381,7 +381,10 @@ def _decrypt(encrypted: EncryptedTensor, key: Key, context: Context | None) -> l
                 "message refused: altered, sealed with another key, or sealed in another "
                 f"context than {dict(context or {})}"
             ) from None
-    return arrays
+    return [
+        values.view(wire.numpy_dtype(spec.dtype)).reshape(spec.shape)
+        for values, spec in zip(opened, encrypted.specs, strict=True)
+    ]
 
 
 def _writable(out: Any, num_bytes: int, arrays: list[np.ndarray]) -> memoryview:

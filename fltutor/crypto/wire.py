@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fltutor.errors import InvalidParameterError, WireFormatError
+from fltutor.packages import load
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
@@ -284,7 +285,6 @@ def dtype_name(dtype: np.dtype) -> str | None:
 def numpy_dtype(name: str) -> np.dtype:
     """Find the dtype of a name in ``DTYPES``."""
     if name == "bfloat16":
-        import ml_dtypes  # comes with TensorFlow; NumPy itself has no bfloat16
-
-        return np.dtype(ml_dtypes.bfloat16)
+        # comes with TensorFlow; NumPy itself has no bfloat16
+        return np.dtype(load("ml_dtypes", "ml-dtypes").bfloat16)
     return NUMPY_DTYPES[name]

@@ -1,4 +1,5 @@
-"""The stage sets of the notebooks: one folder each, used by that notebook and its tests alone.
+"""The stage sets of the notebooks: one folder each, used by that notebook, its tests and
+the benchmarks alone.
 
 In each folder ``runs`` computes, ``plots`` draws what runs gives, ``explorer`` puts sliders on
 the two, and ``checks`` checks the exercises. A notebook imports one of them,

@@ -121,11 +121,22 @@ def draw_shares(
 def draw_accuracy_so_far(ax: Axes, accuracy: np.ndarray, rounds: int) -> None:
     """Draw test accuracy after 0, 1, 2, ... of ``rounds`` rounds, and what guessing gives."""
     ax.plot(accuracy, color=COLOUR["accuracy"], marker="o", markersize=3)
-    ax.axhline(0.1, color=GREY, linestyle=":", linewidth=1)
-    ax.annotate("guessing", (rounds, 0.1), ha="right", va="bottom", color="#555555")
+    draw_guessing(ax, rounds)
     ax.set(xlim=(0, rounds), ylim=(0, 1))
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # each tick costs time to draw
     ax.yaxis.set_major_locator(MaxNLocator(4))
+
+
+def draw_guessing(ax: Axes, end: float) -> None:
+    """Say what guessing one of ten digits gives, left of ``end``."""
+    ax.axhline(0.1, color=GREY, linestyle=":", linewidth=1)
+    ax.annotate("guessing", (end, 0.1), ha="right", va="bottom", color="#555555")
+
+
+def draw_no_bound(ax: Axes) -> str:
+    """Say in place of a curve that epsilon is infinite; give the title for it."""
+    ax.text(0.5, 0.5, "ε = ∞", transform=ax.transAxes, ha="center", fontsize=28)
+    return "No noise, no bound: epsilon is infinite"
 
 
 def draw_accuracy_table(

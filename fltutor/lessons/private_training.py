@@ -28,8 +28,8 @@ class PrivateRound(NamedTuple):
     Attributes:
         accuracy: Test accuracy after it, 0 to 1.
         clip_norm: What updates were clipped to; None before the first round.
-        median_norm: The median length of the clients' updates, NaN if nobody came. A real
-            server cannot know it.
+        median_norm: The median length of the clients' updates, NaN if nobody came or it was
+            not measured. A real server cannot know it.
     """
 
     accuracy: float
@@ -47,6 +47,7 @@ def kept_private_run(
     quantile: float | None = None,
     sampling_rate: float = 1.0,
     poisson_sampling: bool = False,
+    with_norms: bool = False,
 ) -> KeptRun[PrivateRound]:
     """Get the run of a setting, as far as it has come; noise is seeded: a demonstration.
 
@@ -59,6 +60,7 @@ def kept_private_run(
         sampling_rate: The share of the clients, or under Poisson sampling the probability
             with which each of them takes part in a round.
         poisson_sampling: Whether each client tosses a coin of its own.
+        with_norms: Whether to measure the updates' lengths, which takes time.
 
     Example:
         >>> *_, done = kept_private_run(20, 1.0, clip=1.0, seed=0).reach(2)
@@ -81,7 +83,8 @@ def kept_private_run(
 
         def aggregate(updates: np.ndarray, weights: None) -> AggregateResult:
             nonlocal norm
-            norm = float(np.median(row_norms(updates))) if len(updates) else np.nan
+            if with_norms:
+                norm = float(np.median(row_norms(updates))) if len(updates) else np.nan
             return private_mean(updates)
 
         running = federated_rounds(

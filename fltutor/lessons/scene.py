@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from fltutor.data import Dataset, load_mnist
 
@@ -67,31 +66,3 @@ def train(
         guess[np.arange(len(labels)), labels] -= 1
         weights = weights - np.float32(learning_rate / len(images)) * (images.T @ guess)
     return weights
-
-
-def draw_ink(
-    ax: Axes, weights: np.ndarray, digit: int, *, title: str, darkest: float | None = None
-) -> None:
-    """Draw the weights of one digit as a 28x28 picture; larger is darker, unknown is grey.
-
-    Args:
-        ax: Where.
-        weights: Shape (784, 10).
-        digit: Which column.
-        title: The finding.
-        darkest: The size that is drawn black; the largest by default.
-    """
-    ink = np.abs(weights[:, digit], dtype=np.float64).reshape(28, 28)
-    ax.set_facecolor("0.85")
-    darkest = darkest or np.nanmax(ink)
-    ax.imshow(ink, cmap="Greys", vmin=0, vmax=darkest, interpolation="nearest")
-    ax.set(xticks=(0, 27), yticks=(0, 27))
-    label_picture(ax, title, "pixel column", "pixel row")
-
-
-def label_picture(ax: Axes, title: str, xlabel: str, ylabel: str) -> None:
-    """Small letters, so that four pictures fit beside each other."""
-    ax.set_title(title, fontsize=10, loc="left")
-    ax.set_xlabel(xlabel, fontsize=9)
-    ax.set_ylabel(ylabel, fontsize=9)
-    ax.tick_params(labelsize=8, length=2)

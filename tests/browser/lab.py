@@ -13,6 +13,8 @@ In a test, the fixture ``lab`` is a :class:`LabPage`::
         lab.screenshot("00_after_more_noise")
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -24,10 +26,12 @@ import sys
 import time
 import urllib.request
 from pathlib import Path
-
-from playwright.sync_api import Locator, Page
+from typing import TYPE_CHECKING
 
 from tests.notebook_runner import OFFLINE, run_at_startup
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator, Page
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCREENSHOTS = PROJECT / "build" / "screenshots"
@@ -202,7 +206,7 @@ class LabPage:
         texts = self.page.locator(".jp-OutputArea-output").all_text_contents()
         return [line for text in texts for line in text.splitlines() if mark in line]
 
-    def run_explorer_alone(self) -> "ExplorerView":
+    def run_explorer_alone(self) -> ExplorerView:
         """Run the cell that makes the explorer, and no other, as after a restart."""
         cell = self.page.locator(".jp-CodeCell", has_text=re.compile(r"\w_explorer\(")).last
         cell.locator(".jp-InputArea-prompt").click()
@@ -212,11 +216,11 @@ class LabPage:
         view.wait_until_drawn()
         return view
 
-    def explorers(self) -> list["ExplorerView"]:
+    def explorers(self) -> list[ExplorerView]:
         """Every explorer that the notebook shows, top to bottom."""
         return [ExplorerView(box) for box in self.page.locator(".fltutor-explorer").all()]
 
-    def explorer(self, index: int = 0) -> "ExplorerView":
+    def explorer(self, index: int = 0) -> ExplorerView:
         """The explorer at this place, counted from the top."""
         return ExplorerView(self.page.locator(".fltutor-explorer").nth(index))
 
@@ -250,7 +254,7 @@ class ExplorerView:
         """The widget of a control, whatever its kind: `view.control("mode").locator("select")`."""
         return self.box.locator(f".fltutor-{name}")
 
-    def slider(self, name: str) -> "SliderView":
+    def slider(self, name: str) -> SliderView:
         """A control that is a slider."""
         return SliderView(self.control(name))
 

@@ -10,12 +10,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from fltutor.attacks import Attacked
-from fltutor.lessons.auditing_privacy.runs import AuditView
+from fltutor.lessons.auditing_privacy.runs import FPR, AuditView
 from fltutor.plotting import BLACK, BLUE, GREEN, GREY, LINES, ORANGE, RED, tidy
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.privacy.auditing import AuditResult
 
-FPR = 0.01
 SCORE_LIMIT = 15
 PLACES = [(x, y, 0.41, 0.355) for y in (0.59, 0.09) for x in (0.065, 0.56)]
 """Of the explorer's four pictures: fixed, which saves half of the time to draw them."""

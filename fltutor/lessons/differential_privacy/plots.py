@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from fltutor.lessons.curves import draw_no_bound
 from fltutor.lessons.differential_privacy.runs import Spending
 from fltutor.plotting import BLACK, BLUE, COLOUR, GREY, LINES, RED, SEQUENCE, tidy
 
@@ -134,8 +135,7 @@ def draw_spending(figure: Figure, run: Spending) -> str:
     last = len(run.everyone) - 1
     if not np.isfinite(run.everyone[-1]):
         ax.set_axis_off()
-        ax.text(0.5, 0.5, "ε = ∞", transform=ax.transAxes, ha="center", fontsize=28)
-        ax.set_title("No noise, no bound: epsilon is infinite", fontsize=11, loc="left")
+        ax.set_title(draw_no_bound(ax), fontsize=11, loc="left")
         return str(run.spent) if run.spent else "epsilon = infinity"
     ax.plot(run.at, run.added, color=RED, ls=":", lw=2, marker="v", ms=4, label="added up")
     ax.plot(run.everyone, color=BLUE, ls="--", lw=1.5, label="everyone, RDP")

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from fltutor.crypto.aead import EncryptedTensor
 from fltutor.lessons.encrypted_tensors.runs import Delivery
-from fltutor.lessons.scene import draw_ink, label_picture
+from fltutor.lessons.pictures import draw_ink, label_picture
 from fltutor.plotting import BLUE, GREEN, ORANGE, RED, SKY
 
 BYTES_PER_LINE = 20

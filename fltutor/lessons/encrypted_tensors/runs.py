@@ -14,7 +14,7 @@ from fltutor.crypto.wire import byte_view, encode_context
 from fltutor.lessons.scene import Scene, load_scene
 
 BLOCK_BYTES = 16
-ROUND, NEXT_ROUND, CLIENT = 3, 4, 7
+ROUND, NEXT_ROUND = 3, 4
 
 
 def xor(*messages: bytes) -> bytes:

@@ -90,11 +90,15 @@ def _model() -> keras.Model:
     Its hidden layer is smooth. A ReLU has a kink, and an example on the kink would
     turn a rounding into a step of another size.
     """
-    hidden = keras.layers.Dense(
-        32, activation="tanh", kernel_initializer=keras.initializers.GlorotUniform(SEED)
-    )
-    logits = keras.layers.Dense(10, kernel_initializer=keras.initializers.GlorotUniform(SEED + 1))
-    return keras.Sequential([keras.Input((64,)), hidden, logits])
+    layers = [keras.Input((64,), dtype="float32")]
+    for place, (width, activation) in enumerate(((32, "tanh"), (10, None))):
+        weights = keras.initializers.GlorotUniform(SEED + place)
+        layers.append(
+            keras.layers.Dense(
+                width, activation=activation, kernel_initializer=weights, dtype="float32"
+            )
+        )
+    return keras.Sequential(layers)
 
 
 @lru_cache(maxsize=20 * ROUNDS)

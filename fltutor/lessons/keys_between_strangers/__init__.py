@@ -7,7 +7,8 @@ from fltutor.lessons.keys_between_strangers.checks import (
 )
 from fltutor.lessons.keys_between_strangers.explorer import key_explorer
 from fltutor.lessons.keys_between_strangers.plots import draw_exchange
-from fltutor.lessons.scene import draw_ink, load_scene
+from fltutor.lessons.pictures import draw_ink
+from fltutor.lessons.scene import load_scene
 
 __all__ = [
     "check_accept",

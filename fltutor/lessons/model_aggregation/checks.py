@@ -8,8 +8,7 @@ import numpy as np
 
 from fltutor.aggregation import aggregate_models
 from fltutor.checks import difference, verdict
-
-MODEL_SIZES = {"digits": 2_410, "a million": 10**6, "ResNet-50": 25_600_000}
+from fltutor.lessons.model_sizes import MODEL_SIZES
 
 
 def check_weighted_mean(mine: Callable) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import ipywidgets as ipw
 import numpy as np
 
-from fltutor.data import Dataset, load_digits, partition_iid
+from fltutor.data import Dataset
 from fltutor.lessons.model_aggregation.plots import draw_local_work
 from fltutor.lessons.model_aggregation.runs import (
     BATCH_SIZES,
@@ -15,8 +15,8 @@ from fltutor.lessons.model_aggregation.runs import (
     LocalWork,
     fedsgd_run,
     local_work,
+    ten_clients,
 )
-from fltutor.models import mlp
 from fltutor.progress import progress_bar
 from fltutor.simulation import run_federated
 from fltutor.tensorflow_quietly import keras
@@ -35,15 +35,14 @@ def local_work_explorer(
     Every batch size is compiled here, so that no slider waits for the compiler.
 
     Args:
-        model: Gives the architecture and, by its weights now, the start of every run. Without
-            it ten clients share the digits evenly.
+        model: Gives the architecture and, by its weights now, the start of every run. With
+            none of the three, ten clients share the digits evenly, as in the notebook.
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client.
         rounds: How many rounds every run has.
     """
     if model is None:
-        model, data = mlp(seed=0), load_digits()
-        parts = partition_iid(data.y, 10, np.random.default_rng(0))
+        model, data, parts = ten_clients()
     fedsgd = fedsgd_run(model, data, parts, rounds=rounds)
     for size in progress_bar(BATCH_SIZES, "compiling"):
         run_federated(model, data, parts, rounds=1, learning_rate=0.1, batch_size=size)

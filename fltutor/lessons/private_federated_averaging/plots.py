@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
-from fltutor.lessons.curves import draw_accuracy_so_far
+from fltutor.lessons.curves import draw_accuracy_so_far, draw_guessing
 from fltutor.lessons.private_federated_averaging.runs import PrivateRun
 from fltutor.plotting import BLUE, COLOUR, GREEN, GREY, LINES, ORANGE, PINK, RED, SEQUENCE, tidy
 
@@ -42,8 +42,7 @@ def draw_people(figure: Figure, accuracy: Mapping[int, np.ndarray], epsilon: flo
         ax.plot([count] * len(values), values, ".", color=GREY, ms=4)
     for count, mean, error in zip(counts, means, errors, strict=True):
         said.append(f"{count} clients: {mean:.3f} ± {error:.3f}")
-    ax.axhline(0.1, color=GREY, ls=":", lw=1)
-    ax.annotate("guessing", (counts[-1], 0.1), ha="right", va="bottom", color="#555555")
+    draw_guessing(ax, counts[-1])
     ax.set_xscale("log")
     ax.set_xticks(counts, counts)
     ax.minorticks_off()

@@ -89,6 +89,7 @@ def private_run(
         quantile=target,
         sampling_rate=sampling_rate,
         poisson_sampling=True,
+        with_norms=True,
     )
     sampled = {"sampling_rate": sampling_rate, "sampling": "poisson"} if sampling_rate < 1 else {}
     epsilon = budget_curve(noise, rounds, delta=DELTA, **sampled)

@@ -17,8 +17,6 @@ from fltutor.protocols import plain_sum, secagg_sum
 from fltutor.transcript import SERVER, Phase, client_name
 
 MAX_CLIENTS = 10
-LEARNING_RATE = 0.1
-SEED = 8
 FULL_RING = DEFAULT_GRID.ring_bits
 MASK_BITS = (FULL_RING, 48, 32, 24, 22, 20, 18, 16, 0)
 

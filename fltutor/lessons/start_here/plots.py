@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from fltutor.lessons.curves import draw_accuracy_so_far
+from fltutor.lessons.curves import draw_accuracy_so_far, draw_no_bound
 from fltutor.lessons.start_here.runs import PrivateTraining
 from fltutor.plotting import COLOUR, tidy
 
@@ -33,8 +33,7 @@ def draw_private_training(figure: Figure, run: PrivateTraining) -> str:
         title = f"Epsilon {epsilon:.3g}: less is more private"
     else:
         right.tick_params(left=False, labelleft=False)
-        right.text(0.5, 0.5, "ε = ∞", transform=right.transAxes, ha="center", fontsize=28)
-        title = "No noise, no bound: epsilon is infinite"
+        title = draw_no_bound(right)
     tidy(right, title=title, xlabel="rounds", ylabel="epsilon, whole run so far")
 
     right.xaxis.set_major_locator(MaxNLocator(5, integer=True))  # each tick costs time to draw

@@ -1,4 +1,4 @@
-"""The explorer that the course leads to: clients, noise and rounds of a real private training."""
+"""Notebook 00, where the course leads: clients, noise and rounds of a real private training."""
 
 from __future__ import annotations
 

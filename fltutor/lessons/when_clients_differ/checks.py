@@ -8,9 +8,8 @@ import numpy as np
 
 from fltutor.aggregation import mean
 from fltutor.checks import agree, difference, named, verdict
+from fltutor.lessons.model_sizes import MODEL_SIZES
 from fltutor.server_optimizers import momentum, sgd
-
-MODEL_SIZES = {"digits": 2_410, "a million": 10**6, "ResNet-50": 25_600_000}
 
 
 def check_server_step(mine: Callable) -> None:

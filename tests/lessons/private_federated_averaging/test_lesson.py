@@ -76,6 +76,7 @@ def kept_run(clients, sampling_rate, noise, clip, *, seed):
         quantile=None,
         sampling_rate=sampling_rate,
         poisson_sampling=True,
+        with_norms=True,
     )
 
 
