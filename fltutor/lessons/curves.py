@@ -160,7 +160,7 @@ def draw_accuracy_table(
     """
     ax.imshow(accuracy, cmap="Blues", vmin=lowest, vmax=1, aspect="auto")
     for (row, column), value in np.ndenumerate(accuracy):
-        colour = "white" if value > lowest + 0.6 * (1 - lowest) else BLACK
+        colour = "white" if value > lowest + 0.7 * (1 - lowest) else BLACK
         ax.text(column, row, f"{value:{number}}", ha="center", va="center", color=colour)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)

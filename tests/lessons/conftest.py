@@ -2,14 +2,16 @@
 
 import pytest
 
-from tests.browser.lab import PROJECT
+from tests.browser.lab import PROJECT, SCREENSHOTS
 
 
 @pytest.fixture
 def view(lab, request):
-    """The explorer; its cell alone has run. Screenshots show the notebook after the test."""
+    """The explorer; its cell alone has run. A picture shows it after the test."""
     [notebook] = (PROJECT / "notebooks").glob(f"*_{request.path.parent.name}.ipynb")
     lab.open(notebook.name)
-    yield lab.run_explorer_alone()
+    view = lab.run_explorer_alone()
+    yield view
     assert lab.faults() == []
-    lab.screenshot(f"{notebook.stem}_moved")
+    SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+    view.box.screenshot(path=SCREENSHOTS / f"{notebook.stem}_moved.png")
