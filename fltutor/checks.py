@@ -67,12 +67,39 @@ def _compare(
             return "· not attempted yet"
         problem = difference(got, expected, tolerance)
         if problem:
-            for label, mistake in mistakes.items():
-                if not difference(got, _copy_and_call(mistake, case), tolerance):
-                    return f"✗ {name}: this is {label}"
+            if label := _mistake(mine, case, cases, mistakes, tolerance):
+                return f"✗ {name}: this is {label}"
             return f"✗ {name} differs in {where}: {problem}"
     count = f"{len(cases)} case{'s' if len(cases) != 1 else ''}"
     return f"✓ {name} agrees with {_name(reference, 'the reference')} on {count}"
+
+
+def _mistake(
+    mine: Callable,
+    case: tuple,
+    cases: tuple,
+    mistakes: Mapping[str, Callable],
+    tolerance: float,
+) -> str | None:
+    """The mistake that explains every case, or else the first that explains this one."""
+
+    def result(function: Callable, case: tuple) -> Any:
+        try:
+            return _copy_and_call(function, case)
+        except Exception as error:
+            return error  # it equals nothing
+
+    got = [result(mine, case) for case in cases]
+    fits = {
+        label: [
+            not difference(own, result(mistake, case), tolerance)
+            for own, case in zip(got, cases, strict=True)
+        ]
+        for label, mistake in mistakes.items()
+    }
+    here = next(number for number, one in enumerate(cases) if one is case)
+    explaining = [label for label, fit in fits.items() if all(fit)]
+    return next(iter(explaining + [label for label, fit in fits.items() if fit[here]]), None)
 
 
 def verdict(attempt: Callable[[], str | None], done: str) -> None:

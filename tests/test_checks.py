@@ -242,3 +242,20 @@ def test_a_verdict_is_one_line(capsys, outcome, line):
 def test_a_verdict_never_raises(capsys):
     verdict(lambda: {}["missing"], "all is well")
     assert capsys.readouterr().out == "✗ the check stops: KeyError: 'missing'\n"
+
+
+def test_a_mistake_that_explains_every_case_is_named_before_one_that_explains_the_first(capsys):
+    """The share of two images of two is 1.0, and so is a count that misses one of them."""
+    cases = ((np.ones(2),), (np.ones(5),))
+    mistakes = {"a share": lambda x: 1.0, "one too few": lambda x: len(x) - 1}
+    line = printed(capsys, lambda x: len(x) - 1, len, *cases, mistakes=mistakes)
+    assert line == "✗ your function: this is one too few"
+    line = printed(capsys, lambda x: 1, len, *cases, mistakes=mistakes)
+    assert line == "✗ your function: this is a share"
+
+
+def test_a_mistake_that_explains_the_first_case_alone_is_still_named(capsys):
+    cases = ((np.ones(2),), (np.ones(5),))
+    mistakes = {"a mistake that stops": lambda x: 1 / (len(x) - 5)}
+    line = printed(capsys, lambda x: -1 / 3, len, *cases, mistakes=mistakes)
+    assert line == "✗ your function: this is a mistake that stops"

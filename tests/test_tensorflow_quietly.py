@@ -102,14 +102,14 @@ def test_a_settings_file_of_keras_changes_no_result(tmp_path):
     (tmp_path / "keras.json").write_text(settings)
     source = """
 from fltutor.models import cnn, get_params
-print(train(), get_params(cnn()).sum(), cnn().layers[1].output.shape)
+print(train(), float(get_params(cnn()).sum()), cnn().layers[1].output.shape)
 import keras, os
 print(keras.config.floatx(), "KERAS_BACKEND" in os.environ)
 """
     own = python(source, before=TRAIN, KERAS_HOME=str(tmp_path))
     usual = {}
     exec(TRAIN, usual)
-    expected = f"{usual['train']()} {get_params(cnn()).sum()} {cnn().layers[1].output.shape}"
+    expected = f"{usual['train']()} {float(get_params(cnn()).sum())} {cnn().layers[1].output.shape}"
     assert (own.stdout, own.stderr) == (f"{expected}\nfloat64 False\n", "")
 
 

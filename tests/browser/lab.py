@@ -274,17 +274,21 @@ class ExplorerView:
         return "fltutor-busy" in self.box.get_attribute("class")
 
     def wait_until_drawn(self, timeout: float = 60) -> None:
-        """Wait until the newest setting is computed to the end, and shown, for half a second."""
-        seen, since = None, time.monotonic()
+        """Wait until the newest setting is computed to the end, and shown, for half a second.
 
-        def is_settled():
-            nonlocal seen, since
+        A run that goes on may take as long as it needs; one that shows nothing new may not.
+        """
+        seen, since = None, time.monotonic()
+        while True:
             now = (self.is_busy, self.readout, self.picture())
             if now != seen:
                 seen, since = now, time.monotonic()
-            return not self.is_busy and self.readout and time.monotonic() - since > 0.5
-
-        self._wait(is_settled, timeout)
+            still = time.monotonic() - since
+            if not self.is_busy and self.readout and still > 0.5:
+                return
+            if still > timeout:
+                raise TimeoutError(f"nothing new after {timeout} s; the readout: {self.readout!r}")
+            self.box.page.wait_for_timeout(30)
 
     def wait_for_change(self, before: bytes, timeout: float = 60) -> float:
         """Wait until another picture than `before` is shown, then for the end of the run.

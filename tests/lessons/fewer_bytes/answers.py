@@ -4,16 +4,20 @@ from tests.lessons import Exercise
 
 
 def rounding(body: str) -> str:
-    return f"def my_round(x, rng):\n    return {body}\n\n\ncheck_stochastic_rounding(my_round)"
+    return (
+        f"def my_round(x, rng):\n    return {body}\n\n\nlesson.check_stochastic_rounding(my_round)"
+    )
 
 
 def ring(body: str) -> str:
     function = f"def my_ring_bits(num_clients, bits):\n    return {body}"
-    return f"{function}\n\n\ncheck_ring_bits(my_ring_bits)"
+    return f"{function}\n\n\nlesson.check_ring_bits(my_ring_bits)"
 
 
 def top_k_bytes(body: str) -> str:
-    return f"def my_top_k_bytes(k):\n    return {body}\n\n\ncheck_top_k_bytes(my_top_k_bytes)"
+    return (
+        f"def my_top_k_bytes(k):\n    return {body}\n\n\nlesson.check_top_k_bytes(my_top_k_bytes)"
+    )
 
 
 EXERCISES = [

@@ -139,8 +139,8 @@ def test_drawing_of_a_leak_shows_images_guesses_and_every_psnr():
     assert f"{np.median(run.recovery.psnr):.0f} dB" in sentence
     pictures, dots = figure.axes
     sheet = pictures.images[0].get_array()
-    np.testing.assert_array_equal(sheet[3:11, 1:9].ravel(), run.originals[0].astype(float))
-    np.testing.assert_array_equal(sheet[15:23, 71:79].ravel(), run.recovery.images[7].astype(float))
+    np.testing.assert_array_equal(sheet[2:10, 1:9].ravel(), run.originals[0].astype(float))
+    np.testing.assert_array_equal(sheet[13:21, 71:79].ravel(), run.recovery.images[7].astype(float))
     assert "8 of 10 images" in pictures.get_title(loc="left")
     titles = texts(pictures)
     assert titles[:2] == ["image 1", "image 2"]
