@@ -218,7 +218,7 @@ class LabPage:
         cell.locator(".jp-InputArea-prompt").click()
         self.page.keyboard.press("Control+Enter")
         view = self.explorer(0)
-        view.box.wait_for(timeout=60_000)
+        view.box.wait_for(timeout=180_000)
         view.wait_until_drawn()
         return view
 
