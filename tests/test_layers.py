@@ -17,7 +17,7 @@ PACKAGE = PROJECT / "fltutor"
 # A module imports from its own layer or a lower one. A folder counts as one name.
 LAYERS = [
     # plain data
-    {"errors", "fixed_point", "packages", "progress", "transcript", "vectors"},
+    {"border", "errors", "fixed_point", "packages", "progress", "transcript", "vectors"},
     # primitives that know nothing of federated learning
     {"compression", "crypto", "privacy"},
     # protocols and aggregation

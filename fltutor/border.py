@@ -1,0 +1,172 @@
+"""What comes in from outside is checked here, once: arrays, numbers, random generators.
+
+Labels, examples and parts have their border in :mod:`fltutor.data`, rows of updates in
+:mod:`fltutor.vectors`. Behind a border nobody checks again.
+"""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from fltutor.errors import FltutorError, InvalidParameterError
+
+
+def as_array(
+    name: str, value: Any, error: type[FltutorError] = InvalidParameterError
+) -> np.ndarray:
+    """Make an array of numbers, booleans or text: of an array, a tensor, a list, or of pandas.
+
+    Args:
+        name: What to call it in the message.
+        value: Anything that NumPy can read as one array of one type.
+        error: Which error to raise.
+
+    Raises:
+        FltutorError: The given ``error``, if the array is masked, is ragged, or holds objects;
+            ``tf.data`` and sparse matrices are no arrays either.
+
+    Example:
+        >>> as_array("x", [[1, 2], [3, 4]]).shape
+        (2, 2)
+        >>> as_array("x", np.ma.masked_equal([1.0, -1.0], -1.0))
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: x is a masked array, whose hidden entries would ...
+    """
+    inside = value if isinstance(value, list | tuple) else ()
+    if isinstance(value, np.ma.MaskedArray) or any(
+        isinstance(entry, np.ma.MaskedArray) for entry in inside
+    ):
+        raise error(
+            f"{name} is a masked array, whose hidden entries would count like the others: write "
+            f"{name}.filled(value), or leave out what is hidden"
+        )
+    try:
+        array = np.asarray(value)
+    except Exception as reason:  # whatever a foreign __array__ raises
+        raise error(
+            f"{name} must be one array of numbers, got {type(value).__name__}: "
+            f"{str(reason).splitlines()[0] if str(reason) else type(reason).__name__}"
+        ) from None
+    if array.dtype.kind == "O":
+        raise error(
+            f"{name} must be one array of numbers, got {type(value).__name__} of objects; a "
+            "tf.data.Dataset, a generator or a sparse matrix has to be collected to an array first"
+        )
+    return array
+
+
+def as_whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
+    """Make a Python integer of a whole number, within bounds.
+
+    Raises:
+        InvalidParameterError: If it is no integer (``10.0`` and ``True`` are none), or is
+            outside ``least`` to ``most``.
+
+    Example:
+        >>> as_whole("batch_size", np.int8(10), least=1)
+        10
+        >>> as_whole("batch_size", 10.0, least=1)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: batch_size must be a whole number of at least 1, ...
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if whole and (least is None or value >= least) and (most is None or value <= most):
+        return int(value)
+    bounds = (
+        f" from {least} to {most}"
+        if least is not None and most is not None
+        else f" of at least {least}"
+        if least is not None
+        else f" of at most {most}"
+        if most is not None
+        else ""
+    )
+    raise InvalidParameterError(f"{name} must be a whole number{bounds}, got {_shown(value)}")
+
+
+def as_real(
+    name: str,
+    value: Any,
+    *,
+    least: float | None = None,
+    above: float | None = None,
+    most: float | None = None,
+    below: float | None = None,
+) -> float:
+    """Make a Python float of a real number, within bounds.
+
+    A float16 or float32 keeps its value, but what is computed from it has the precision of
+    a Python float.
+
+    Args:
+        name: What to call it in the message.
+        value: A Python or NumPy number.
+        least, above, most, below: The bounds that there are; ``above`` and ``below`` are
+            not reached. Infinity must be allowed by name: ``most=math.inf``.
+
+    Raises:
+        InvalidParameterError: If it is no real number (``True`` and ``"1"`` are none), is NaN,
+            is infinite where that is not allowed, or is out of bounds.
+
+    Example:
+        >>> as_real("clip_norm", np.float16(0.5), above=0)
+        0.5
+        >>> as_real("clip_norm", 0.0, above=0)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: clip_norm must be a finite number above 0, got 0.0
+    """
+    real = isinstance(value, Real | np.floating) and not isinstance(value, bool)
+    try:
+        number = float(value) if real else math.nan
+    except OverflowError:  # a Python integer beyond any float
+        number = math.nan
+    infinite = math.isinf(number) and (most if number > 0 else least) != number
+    if (
+        not (math.isnan(number) or infinite)
+        and (least is None or number >= least)
+        and (above is None or number > above)
+        and (most is None or number <= most)
+        and (below is None or number < below)
+    ):
+        return number
+    words = {"at least": least, "above": above, "at most": most, "below": below}
+    bounds = [
+        f"{word} {bound:g}"
+        for word, bound in words.items()
+        if bound is not None and math.isfinite(bound)
+    ]
+    kind = "number" if most == math.inf else "finite number"
+    raise InvalidParameterError(
+        f"{name} must be a {' '.join([kind, ' and '.join(bounds)]).strip()}, got {_shown(value)}"
+    )
+
+
+def as_generator(name: str, value: Any) -> np.random.Generator:
+    """Give a source of random numbers back, if it is one.
+
+    Raises:
+        InvalidParameterError: If it is a seed, or a generator of another kind; the message
+            gives the line to write.
+
+    Example:
+        >>> as_generator("rng", 0)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: rng must be a NumPy Generator, got 0: write ...
+    """
+    if isinstance(value, np.random.Generator):
+        return value
+    seed = value if isinstance(value, int | np.integer) and not isinstance(value, bool) else 0
+    raise InvalidParameterError(
+        f"{name} must be a NumPy Generator, got {_shown(value)}: write "
+        f"{name}=np.random.default_rng({seed})"
+    )
+
+
+def _shown(value: Any) -> str:
+    """The value as a reader would write it, in a line."""
+    text = str(value) if isinstance(value, np.generic) else repr(value)
+    return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
