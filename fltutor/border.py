@@ -117,7 +117,7 @@ def as_real(
         0.5
         >>> as_real("clip_norm", 0.0, above=0)
         Traceback (most recent call last):
-        fltutor.errors.InvalidParameterError: clip_norm must be a finite number above 0, got 0.0
+        fltutor.errors.InvalidParameterError: clip_norm must be positive and finite, got 0.0
     """
     real = isinstance(value, Real | np.floating) and not isinstance(value, bool)
     try:
@@ -135,13 +135,14 @@ def as_real(
         return number
     words = {"at least": least, "above": above, "at most": most, "below": below}
     bounds = [
-        f"{word} {bound:g}"
+        "positive" if (word, bound) == ("above", 0) else f"{word} {bound:g}"
         for word, bound in words.items()
         if bound is not None and math.isfinite(bound)
     ]
-    kind = "number" if most == math.inf else "finite number"
+    if most is None and below is None:
+        bounds.append("finite")
     raise InvalidParameterError(
-        f"{name} must be a {' '.join([kind, ' and '.join(bounds)]).strip()}, got {_shown(value)}"
+        f"{name} must be {' and '.join(bounds) or 'a number'}, got {_shown(value)}"
     )
 
 

@@ -1,15 +1,17 @@
-"""Real data that installed packages ship, and ways to deal it out to clients."""
+"""Real data that installed packages ship, ways to deal it out, and the border for any data."""
 
 from __future__ import annotations
 
 import csv
 import importlib.resources
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_real, as_whole
 from fltutor.errors import DataUnavailableError, InvalidParameterError, MissingPackageError
 from fltutor.packages import load
 
@@ -18,12 +20,24 @@ from fltutor.packages import load
 class Dataset:
     """Training and test examples, the same for every run.
 
+    Whatever :func:`as_examples` and :func:`as_labels` accept becomes an array here.
+
     Attributes:
-        x: Training inputs in [0, 1], float32, shape (N, ...).
+        x: Training inputs, shape (N, ...); float32 in [0, 1] in the data sets of this package.
         y: Training labels 0 to num_classes - 1, int32, shape (N,).
         x_test: Test inputs, shape (M, ...).
         y_test: Test labels, shape (M,).
         name: What to call it in a title.
+
+    Raises:
+        InvalidParameterError: If there is no example, examples and labels are not equally
+            many, or the test inputs have another shape than the training inputs; or as
+            :func:`as_examples` and :func:`as_labels`.
+
+    Example:
+        >>> images = np.zeros((3, 64), np.float32)
+        >>> Dataset(images, [[1], [0], [2]], images, np.uint8([1, 1, 1]), "mine").y
+        array([1, 0, 2], dtype=int32)
     """
 
     x: np.ndarray
@@ -31,6 +45,18 @@ class Dataset:
     x_test: np.ndarray
     y_test: np.ndarray
     name: str
+
+    def __post_init__(self):
+        for inputs, labels in (("x", "y"), ("x_test", "y_test")):
+            y = as_labels(labels, getattr(self, labels))
+            x = as_examples(inputs, getattr(self, inputs), num_examples=len(y))
+            object.__setattr__(self, inputs, x)  # the only place that may: the class is frozen
+            object.__setattr__(self, labels, y)
+        if self.x.shape[1:] != self.x_test.shape[1:]:
+            raise InvalidParameterError(
+                f"x and x_test must hold examples of one shape, got {self.x.shape[1:]} and "
+                f"{self.x_test.shape[1:]}"
+            )
 
     @property
     def num_classes(self) -> int:
@@ -135,6 +161,9 @@ class Federation:
         parts: Row numbers in ``data.x`` of each client's training examples.
         test_parts: Row numbers in ``data.x_test`` of each client's test examples.
         feature_names: What each column of ``data.x`` means.
+
+    Raises:
+        InvalidParameterError: As :func:`as_parts`, but a client may have no example.
     """
 
     data: Dataset
@@ -142,6 +171,11 @@ class Federation:
     parts: tuple[np.ndarray, ...]
     test_parts: tuple[np.ndarray, ...]
     feature_names: tuple[str, ...]
+
+    def __post_init__(self):
+        for name, data in (("parts", self.data.y), ("test_parts", self.data.y_test)):
+            parts = as_parts(getattr(self, name), len(data), allow_empty=True)
+            object.__setattr__(self, name, tuple(parts))
 
 
 @cache
@@ -219,6 +253,7 @@ def fresh_split(federation: Federation, rng: np.random.Generator) -> Federation:
         False
     """
     data, num_clients = federation.data, len(federation.names)
+    rng = as_generator("rng", rng)
     if not num_clients == len(federation.parts) == len(federation.test_parts):
         raise InvalidParameterError(
             f"a federation needs as many parts as names, {num_clients}, got "
@@ -297,13 +332,194 @@ def _read_only(
     return Dataset(*parts, name=name)
 
 
+def as_labels(
+    name: str,
+    labels: Any,
+    *,
+    num_classes: int | None = None,
+    num_examples: int | None = None,
+) -> np.ndarray:
+    """Check labels at the border, and return them as one int32 array of shape (N,).
+
+    Args:
+        name: What to call them in the message.
+        labels: Whole numbers from 0 on, of any integer dtype, shape (N,) or (N, 1), N >= 1:
+            an array, a tensor, a list, or of pandas. The order is that of the values;
+            an index of pandas is not looked at.
+        num_classes: Labels must be below it, such as the number of a model's outputs. None
+            asks for nothing.
+        num_examples: How many there must be. None asks for nothing.
+
+    Raises:
+        InvalidParameterError: If they are anything else: one-hot rows, floats, booleans,
+            strings, negative, masked, too large, too many or too few. The message names
+            shape, dtype and range, and the first example that does not fit.
+
+    Example:
+        >>> as_labels("y", np.uint8([[3], [1]]))
+        array([3, 1], dtype=int32)
+        >>> as_labels("y", [0, 2, 10], num_classes=10)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: y must hold labels from 0 to 9, got 10 at example 2...
+    """
+    array = as_array(name, labels)
+    what = f"{name} of shape {array.shape} and dtype {array.dtype}"
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.size == 0:
+        hint = ": of one-hot rows take y.argmax(axis=1)" if array.ndim == 2 and array.size else ""
+        raise InvalidParameterError(
+            f"{name} must be whole numbers of shape (N,) or (N, 1) with N of at least 1, got "
+            f"{what}{hint}"
+        )
+    if array.dtype.kind not in "iu":
+        bad = int(np.argmax(array != np.floor(array))) if array.dtype.kind == "f" else 0
+        raise InvalidParameterError(
+            f"{name} must be whole numbers of an integer dtype, got {what}, with {array[bad]} at "
+            f"example {bad}: if every value is whole, write {name}.astype(int)"
+        )
+    if num_examples is not None and len(array) != num_examples:
+        raise InvalidParameterError(
+            f"{name} must hold one label for each of {num_examples} examples, got {what}"
+        )
+    most = np.iinfo(np.int32).max if num_classes is None else num_classes - 1
+    if array.min() < 0 or array.max() > most:
+        bad = int(np.flatnonzero((array < 0) | (array > most))[0])
+        allowed = "from 0 on" if num_classes is None else f"from 0 to {most}"
+        raise InvalidParameterError(
+            f"{name} must hold labels {allowed}, got {array[bad]} at example {bad}: {what}, from "
+            f"{array.min()} to {array.max()}"
+        )
+    return array.astype(np.int32, copy=False)
+
+
+def as_examples(name: str, examples: Any, *, num_examples: int | None = None) -> np.ndarray:
+    """Check inputs at the border, and return them as one array, one example a row.
+
+    NaN is no fault here: it is named by its example once a model meets it.
+
+    Args:
+        name: What to call them in the message.
+        examples: Numbers or booleans, shape (N, ...), N >= 1: an array, a tensor, a list, or of
+            pandas. Not a ``tf.data.Dataset``: collect it to an array first.
+        num_examples: How many there must be. None asks for nothing.
+
+    Returns:
+        The dtype stays: a model may want whole numbers, such as words of a vocabulary.
+
+    Raises:
+        InvalidParameterError: If they are anything else.
+
+    Example:
+        >>> as_examples("x", [[0.5, 1.0], [0.0, 0.25]]).shape
+        (2, 2)
+        >>> as_examples("x", np.zeros((3, 64)), num_examples=4)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: x must hold 4 examples, as many as there are ...
+    """
+    array = as_array(name, examples)
+    what = f"shape {array.shape} and dtype {array.dtype}"
+    if array.ndim == 0 or len(array) == 0:
+        raise InvalidParameterError(
+            f"{name} must have shape (N, ...) with at least one example, got {what}"
+        )
+    if array.dtype.kind not in "fiub" and array.dtype.name != "bfloat16":
+        raise InvalidParameterError(f"{name} must hold real numbers, got {what}")
+    if num_examples is not None and len(array) != num_examples:
+        raise InvalidParameterError(
+            f"{name} must hold {num_examples} examples, as many as there are labels, got {what}"
+        )
+    return array
+
+
+def as_parts(
+    parts: Any,
+    num_examples: int,
+    *,
+    clients: Sequence[int] | None = None,
+    allow_empty: bool = False,
+) -> list[np.ndarray]:
+    """Check who owns which examples at the border, and return indices.
+
+    Args:
+        parts: One entry per client, at least one: the numbers of its examples, each once, in
+            any order; or booleans, True for its examples, shape (num_examples,). Two
+            clients may share an example.
+        num_examples: Examples there are, N.
+        clients: Numbers to call the clients by; None counts them from 0.
+        allow_empty: Whether a client may have no example.
+
+    Returns:
+        One array of indices per client, 0 to N - 1, in the order they came.
+
+    Raises:
+        InvalidParameterError: If a client's entry is anything else: empty, floats, negative,
+            too large, named twice, a mask of another length, an (x, y) pair. The message
+            names the client.
+
+    Example:
+        >>> as_parts([[2, 0], [False, True, False]], 3)
+        [array([2, 0]), array([1])]
+        >>> as_parts([[0, 1], [2, -1]], 3)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: client 1 must name examples from 0 to 2, got -1
+    """
+    if isinstance(parts, np.ma.MaskedArray | str | bytes | dict) or not isinstance(parts, Iterable):
+        raise InvalidParameterError(
+            f"parts must be a list with the examples of each client, got {type(parts).__name__}"
+        )
+    parts = list(parts)
+    if not parts:
+        raise InvalidParameterError("parts must hold at least one client, got none")
+    numbers = range(len(parts)) if clients is None else clients
+    return [
+        _as_part(f"client {client}", part, num_examples, allow_empty)
+        for client, part in zip(numbers, parts, strict=True)
+    ]
+
+
+def _as_part(who: str, part: Any, num_examples: int, allow_empty: bool) -> np.ndarray:
+    if isinstance(part, tuple) and len(part) == 2 and all(np.ndim(entry) for entry in part):
+        raise InvalidParameterError(
+            f"{who} must name its examples by their numbers, got a pair such as (x, y)"
+        )
+    part = as_array(f"the part of {who}", part)
+    what = f"shape {part.shape} and dtype {part.dtype}"
+    if part.dtype.kind == "b":
+        if part.shape != (num_examples,):
+            raise InvalidParameterError(
+                f"{who} has a mask of shape {part.shape}, needed ({num_examples},), one entry "
+                "per example"
+            )
+        part = np.flatnonzero(part)
+    if part.size == 0:
+        if not allow_empty:
+            raise InvalidParameterError(f"{who} has no examples")
+        return np.empty(0, dtype=np.intp)
+    if part.ndim != 1 or part.dtype.kind not in "iu":
+        raise InvalidParameterError(
+            f"{who} must name its examples by whole numbers in one row, or by a mask, got {what}"
+        )
+    outside = np.flatnonzero((part < 0) | (part >= num_examples))
+    if outside.size:
+        raise InvalidParameterError(
+            f"{who} must name examples from 0 to {num_examples - 1}, got {part[outside[0]]}"
+        )
+    count = np.bincount(part)
+    if count.max() > 1:
+        raise InvalidParameterError(
+            f"{who} must name each example once, got {count.argmax()} {count.max()} times"
+        )
+    return part
+
+
 def partition_iid(
     labels: np.ndarray, num_clients: int, rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Shuffle all examples and deal them out evenly.
 
     Args:
-        labels: Shape (N,); only the length matters here.
+        labels: As in :func:`as_labels`; only their number matters here.
         num_clients: How many clients share the data.
         rng: Source of the shuffle.
 
@@ -311,15 +527,18 @@ def partition_iid(
         One array of example indices per client; sizes differ by at most one.
 
     Raises:
-        InvalidParameterError: If there are more clients than examples, or none.
+        InvalidParameterError: If there are more clients than examples, or none; or as
+            :func:`as_labels`.
 
     Example:
-        >>> parts = partition_iid(np.zeros(10), 3, np.random.default_rng(0))
+        >>> parts = partition_iid(np.zeros(10, int), 3, np.random.default_rng(0))
         >>> [len(part) for part in parts]
         [4, 3, 3]
     """
-    _require_enough(len(labels), num_clients)
-    return [np.sort(part) for part in np.array_split(rng.permutation(len(labels)), num_clients)]
+    num_examples = len(as_labels("labels", labels))
+    num_clients = _as_num_clients(num_clients, num_examples)
+    rng = as_generator("rng", rng)
+    return [np.sort(part) for part in np.array_split(rng.permutation(num_examples), num_clients)]
 
 
 def partition_dirichlet(
@@ -331,7 +550,7 @@ def partition_dirichlet(
     large ``alpha`` approaches the even mix.
 
     Args:
-        labels: Shape (N,), whole numbers.
+        labels: As in :func:`as_labels`.
         num_clients: How many clients share the data.
         alpha: Concentration of the Dirichlet distribution, positive.
         rng: Source of the draw.
@@ -342,7 +561,7 @@ def partition_dirichlet(
 
     Raises:
         InvalidParameterError: If ``alpha`` is not positive and finite, or there are more
-            clients than examples.
+            clients than examples; or as :func:`as_labels`.
 
     Example:
         >>> labels = np.repeat([0, 1], 50)
@@ -354,9 +573,13 @@ def partition_dirichlet(
         Hsu et al. 2019, section 3, with the draw per label, as is usual in later
         work. https://arxiv.org/abs/1909.06335
     """
-    _require_enough(len(labels), num_clients)
-    if not 0 < alpha * num_clients < np.inf:  # the draw adds up num_clients such numbers
-        raise InvalidParameterError(f"alpha must be positive and finite, got {alpha}")
+    labels, rng = as_labels("labels", labels), as_generator("rng", rng)
+    num_clients = _as_num_clients(num_clients, len(labels))
+    alpha = as_real("alpha", alpha, above=0)
+    if not alpha * num_clients < np.inf:  # the draw adds up num_clients such numbers
+        raise InvalidParameterError(
+            f"alpha must be positive and finite, also times {num_clients} clients, got {alpha}"
+        )
     owner = np.empty(len(labels), dtype=int)
     for label in np.unique(labels):
         members = rng.permutation(np.flatnonzero(labels == label))
@@ -381,7 +604,7 @@ def partition_shards(
     every other: the "pathological" split of the FedAvg paper. Labels differ, sizes do not.
 
     Args:
-        labels: Shape (N,), whole numbers.
+        labels: As in :func:`as_labels`.
         num_clients: How many clients share the data.
         shards_per_client: How many shards each of them gets.
         rng: Source of the deal. Examples of one label keep their order.
@@ -391,7 +614,8 @@ def partition_shards(
 
     Raises:
         InvalidParameterError: If a number is not whole and positive, if there are more shards
-            than examples, or if the examples do not divide into that many equal shards.
+            than examples, or if the examples do not divide into that many equal shards; or
+            as :func:`as_labels`.
 
     Example:
         >>> labels = np.array([1, 0, 0, 1, 2, 2])
@@ -405,10 +629,10 @@ def partition_shards(
         McMahan et al., AISTATS 2017, section 3: 200 shards of 300 MNIST digits, two for
         each of 100 clients. https://arxiv.org/abs/1602.05629
     """
-    for name, number in (("num_clients", num_clients), ("shards_per_client", shards_per_client)):
-        if not isinstance(number, int | np.integer) or isinstance(number, bool) or number < 1:
-            raise InvalidParameterError(f"{name} must be a whole number above 0, got {number}")
-    num_shards = int(num_clients) * int(shards_per_client)
+    labels, rng = as_labels("labels", labels), as_generator("rng", rng)
+    num_clients = as_whole("num_clients", num_clients, least=1)
+    shards_per_client = as_whole("shards_per_client", shards_per_client, least=1)
+    num_shards = num_clients * shards_per_client
     if num_shards > len(labels):
         raise InvalidParameterError(
             f"{num_clients} clients with {shards_per_client} shards each make {num_shards} "
@@ -425,21 +649,28 @@ def partition_shards(
     return [np.sort(np.concatenate([shards[shard] for shard in own])) for own in dealt]
 
 
-def label_counts(labels: np.ndarray, parts: list[np.ndarray]) -> np.ndarray:
+def label_counts(labels: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
     """Count each client's examples of each label, shape (num_clients, num_labels).
+
+    Args:
+        labels: As in :func:`as_labels`.
+        parts: As in :func:`as_parts`.
 
     Example:
         >>> label_counts(np.array([0, 0, 1]), [np.array([0, 2]), np.array([1])])
         array([[1, 1],
                [1, 0]])
     """
+    labels = as_labels("labels", labels)
+    parts = as_parts(parts, len(labels), allow_empty=True)
     num_labels = int(labels.max()) + 1
     return np.stack([np.bincount(labels[part], minlength=num_labels) for part in parts])
 
 
-def _require_enough(num_examples: int, num_clients: int) -> None:
-    if not 1 <= num_clients <= num_examples:
+def _as_num_clients(num_clients: int, num_examples: int) -> int:
+    number = as_whole("num_clients", num_clients)
+    if not 1 <= number <= num_examples:
         raise InvalidParameterError(
-            f"num_clients must be from 1 to the {num_examples} examples there are, "
-            f"got {num_clients}"
+            f"num_clients must be from 1 to the {num_examples} examples there are, got {number}"
         )
+    return number
