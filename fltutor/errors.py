@@ -6,9 +6,49 @@ and what came, and the client, round or phase where there is one. It never
 holds key material.
 """
 
+import re
+
+_CLIENTS = re.compile(r"(?<=\bclient )\d+|(?<=\bclients )\d+(?:(?:, and |, | and | or )\d+)*\b")
+_NUMBER = re.compile(r"\d+")
+
+
+def renumbered(text, clients):
+    """Say ``"client 17"`` where a text calls row 3 of a cohort ``"client 3"``.
+
+    Args:
+        text: Any text.
+        clients: The client of the federation behind each row of the cohort.
+
+    Example:
+        >>> renumbered("the update of client 1 holds NaN; clients 0 and 1 stay", [4, 17])
+        'the update of client 17 holds NaN; clients 4 and 17 stay'
+    """
+
+    def client(number):
+        row = int(number.group())
+        return str(clients[row]) if row < len(clients) else number.group()
+
+    return _CLIENTS.sub(lambda found: _NUMBER.sub(client, found.group()), text)
+
 
 class FltutorError(Exception):
     """Base of all errors raised by this package."""
+
+    def renumber(self, clients):
+        """Name the clients of the federation in place of the rows of a cohort.
+
+        Args:
+            clients: The client of the federation behind each row of the cohort.
+
+        Example:
+            >>> error = InvalidUpdateError("the update of client 1 holds NaN or Inf")
+            >>> error.renumber([4, 17])
+            >>> print(error)
+            the update of client 17 holds NaN or Inf
+        """
+        self.args = tuple(
+            renumbered(part, clients) if isinstance(part, str) else part for part in self.args
+        )
 
 
 class InvalidParameterError(FltutorError, ValueError):
@@ -52,6 +92,11 @@ class TooFewClients(ProtocolAbort):
         super().__init__(phase, survivors, threshold, whose)
         self.phase, self.survivors, self.threshold = phase, tuple(survivors), threshold
         self._whose = whose
+
+    def renumber(self, clients):
+        """As for every error; ``survivors`` are clients of the federation afterwards, too."""
+        survivors = tuple(sorted(clients[row] for row in self.survivors))
+        self.__init__(self.phase, survivors, self.threshold, renumbered(self._whose, clients))
 
     def __str__(self):
         survivors = ", ".join(map(str, self.survivors)) or "none"

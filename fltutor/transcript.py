@@ -6,8 +6,9 @@ prose. Parties are named ``"server"`` and ``"client 3"``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 from fltutor.errors import InvalidParameterError
 
 SERVER = "server"
+_NUMBER = re.compile(r"\d+")
 
 
 def client_name(client: int) -> str:
@@ -121,6 +123,51 @@ class Transcript:
             message.num_bytes
             for message in self.messages
             if sender in (None, message.sender) and receiver in (None, message.receiver)
+        )
+
+    def renumbered(self, clients: Sequence[int]) -> Transcript:
+        """Name the clients of a federation in place of the rows of a cohort.
+
+        Parties, facts and shares get the new numbers. Payloads stay as they were sent.
+
+        Args:
+            clients: The client of the federation behind each row.
+
+        Example:
+            >>> transcript = Transcript()
+            >>> transcript.send("client 1", "server", "update", 800, contents=("row 1",))
+            >>> [message] = transcript.renumbered([4, 17])
+            >>> message.sender, message.contents
+            ('client 17', ('row 17',))
+        """
+
+        def name(text: str) -> str:  # whatever is numbered is a client, or something of a client
+            return _NUMBER.sub(lambda found: str(number(int(found.group()))), text)
+
+        def number(row: int) -> int:
+            return clients[row] if row < len(clients) else row
+
+        def fact(old: Fact) -> Fact:
+            if isinstance(old, Sealed):
+                return Sealed(name(old.key), tuple(map(fact, old.facts)))
+            if isinstance(old, Piece):
+                return Piece(name(old.secret), number(old.number), old.threshold)
+            if isinstance(old, Combination):
+                return Combination(tuple((name(term), times) for term, times in old.terms))
+            return name(old)
+
+        return Transcript(
+            [
+                replace(
+                    message,
+                    sender=name(message.sender),
+                    receiver=name(message.receiver),
+                    contents=tuple(map(fact, message.contents)),
+                )
+                for message in self.messages
+            ],
+            {name(party): list(map(fact, facts)) for party, facts in self.held.items()},
+            {name(secret): tuple(map(name, told)) for secret, told in self.implied.items()},
         )
 
     def __iter__(self) -> Iterator[Message]:
