@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fltutor.crypto.exchange import Announcement
 from fltutor.crypto.keys import (
     Directory,
     Identity,
@@ -28,6 +29,7 @@ from fltutor.crypto.keys import (
     agree,
     derive,
     hkdf,
+    require_public_key,
     x25519,
 )
 from fltutor.errors import AuthenticationError, CopyRefusedError, InvalidParameterError
@@ -84,6 +86,10 @@ def unhex(fields, *names):
     return [bytes.fromhex(fields[name]) for name in names]
 
 
+def is_canonical(public_key):
+    return int.from_bytes(public_key, "little") < 2**255 - 19
+
+
 def agreed_bytes(private_key, public_key):
     """The public function, unpacked: the vectors test what protocols call."""
     return agree(KeyPair.from_bytes(private_key), public_key)._value
@@ -133,22 +139,52 @@ def test_the_key_agreement_of_rfc_7748_section_6_1_is_reproduced(exchange):
     assert exchange(alice, bob_public) == exchange(bob, alice_public) == secret
 
 
-@exchanges
-def test_every_wycheproof_x25519_vector_matches_and_every_all_zero_secret_is_refused(exchange):
+def test_every_wycheproof_x25519_vector_matches_and_every_all_zero_secret_is_refused():
+    """The raw function follows RFC 7748: it ignores the top bit, and counts modulo 2^255 - 19."""
     outcomes = Counter()
     for test in wycheproof("Protocol/wycheproof/x25519_test.json"):
         private, public, shared = unhex(test, "private", "public", "shared")
+        written = "" if is_canonical(public) else ", another way to write a key"
         if "ZeroSharedSecret" in test["flags"]:
             assert shared == bytes(32)
             with pytest.raises(InvalidParameterError, match="all-zero secret"):
-                exchange(private, public)
-            outcomes["refused, all-zero"] += 1
+                x25519(private, public)
+            outcomes["refused, all-zero" + written] += 1
         else:
             assert shared != bytes(32)
-            assert exchange(private, public) == shared, test["tcId"]
-            outcomes[test["result"]] += 1
-    print(f"Wycheproof X25519: {outcomes.total()} vectors run, none left out: {dict(outcomes)}")
-    assert outcomes == {"valid": 264, "acceptable": 223, "refused, all-zero": 31}
+            assert x25519(private, public) == shared, test["tcId"]
+            outcomes["matches" + written] += 1
+    print(f"Wycheproof, x25519: {outcomes.total()} vectors run, none left out: {dict(outcomes)}")
+    assert outcomes == {
+        "matches": 474,
+        "matches, another way to write a key": 13,
+        "refused, all-zero": 15,
+        "refused, all-zero, another way to write a key": 16,
+    }
+
+
+def test_every_wycheproof_x25519_vector_agrees_or_is_refused():
+    """The public function refuses a second way to write a key before it computes anything."""
+    outcomes = Counter()
+    for test in wycheproof("Protocol/wycheproof/x25519_test.json"):
+        private, public, shared = unhex(test, "private", "public", "shared")
+        if not is_canonical(public):
+            problem = "second way to write"
+        elif "ZeroSharedSecret" in test["flags"]:
+            problem = "all-zero secret"
+        else:
+            assert agreed_bytes(private, public) == shared, test["tcId"]
+            outcomes["agrees"] += 1
+            continue
+        with pytest.raises(InvalidParameterError, match=problem):
+            agreed_bytes(private, public)
+        outcomes[f"refused: {problem}"] += 1
+    print(f"Wycheproof, agree: {outcomes.total()} vectors run, none left out: {dict(outcomes)}")
+    assert outcomes == {
+        "agrees": 474,
+        "refused: second way to write": 29,
+        "refused: all-zero secret": 15,
+    }
 
 
 def test_every_hkdf_sha256_vector_of_rfc_5869_is_reproduced():
@@ -238,9 +274,61 @@ def points_of_small_order():
 
 @pytest.mark.parametrize("public_key", points_of_small_order())
 def test_an_all_zero_x25519_result_is_refused_whatever_my_key(public_key):
+    public_key = bytes.fromhex(public_key)
+    problem = "all-zero secret" if is_canonical(public_key) else "second way to write"
     for _ in range(5):
+        with pytest.raises(InvalidParameterError, match=problem):
+            agree(KeyPair.generate(), public_key)
         with pytest.raises(InvalidParameterError, match="all-zero secret"):
-            agree(KeyPair.generate(), bytes.fromhex(public_key))
+            x25519(ALICE_KEY, public_key)
+
+
+P = 2**255 - 19
+OTHER_WAYS = {  # all other ways to write the same point
+    "the top bit": lambda u: [u + 2**255],
+    "counted on from the prime": lambda u: [u + P, u + P + 2**255] if u < 19 else [],
+}
+
+
+@pytest.mark.parametrize("way", OTHER_WAYS)
+def test_no_key_passes_in_a_second_way_to_write_it(alice, bob, way):
+    """One's own key, or one key under two names, would pass where bytes are compared."""
+    small = list(range(2, 19))  # 0 and 1 are of small order
+    us = [int.from_bytes(pair.public_key, "little") for pair in (alice, bob)] + small
+    others = [other for u in us for other in OTHER_WAYS[way](u)]
+    assert len(others) == {"the top bit": 19, "counted on from the prime": 34}[way]
+    for other in others:
+        key, canonical = other.to_bytes(32, "little"), (other % 2**255 % P).to_bytes(32, "little")
+        assert x25519(ALICE_KEY, key) == x25519(ALICE_KEY, canonical)  # as RFC 7748 demands
+        for call in (
+            lambda key=key: agree(alice, key),
+            lambda key=key: Party("eve", key),
+            lambda key=key: Announcement("eve", key),
+            lambda key=key: require_public_key(key, "key"),
+        ):
+            with pytest.raises(InvalidParameterError, match="not below 2\\^255 - 19"):
+                call()
+        Party("eve", canonical)
+
+
+@given(st.integers(0, 2**256 - 1))
+def test_a_key_is_taken_if_and_only_if_it_is_below_the_prime(number):
+    key = number.to_bytes(32, "little")
+    try:
+        assert require_public_key(key, "key") == key
+        taken = True
+    except InvalidParameterError:
+        taken = False
+    assert taken == (number < P)
+
+
+def test_an_ed25519_key_has_one_way_to_write_it_too():
+    """y = 3 is a point of the curve, and 2^255 - 16 would be the same."""
+    PublicIdentity("alice", (3).to_bytes(32, "little"))
+    for sign in (0, 2**255):
+        for y in range(P, 2**255):
+            with pytest.raises(InvalidParameterError, match=r"small order|not below 2"):
+                PublicIdentity("alice", (y + sign).to_bytes(32, "little"))
 
 
 @pytest.mark.parametrize("length", [0, 16, 31, 33, 64])
@@ -358,9 +446,9 @@ def test_names_that_run_together_are_kept_apart(secret, parties):
         ({"purpose": ""}, "purpose"),
         ({"purpose": None}, "purpose"),
         ({"run": 3}, "run must be str"),
-        ({"round_number": "3"}, "round_number must be int"),
-        ({"round_number": True}, "round_number must be int"),
-        ({"round_number": 1.0}, "round_number must be int"),
+        ({"round_number": "3"}, "round_number must be a whole number"),
+        ({"round_number": True}, "round_number must be a whole number"),
+        ({"round_number": 1.0}, "round_number must be a whole number"),
         ({"transcript": "said"}, "transcript must be bytes"),
         ({"sender": "alice"}, "sender must be Party"),
     ],

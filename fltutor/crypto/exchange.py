@@ -34,7 +34,6 @@ import numpy as np
 
 from fltutor.crypto.aead import EncryptedTensor, Key, decrypt_tensor, encrypt_tensor
 from fltutor.crypto.keys import (
-    KEY_BYTES,
     Directory,
     Identity,
     KeyPair,
@@ -42,8 +41,8 @@ from fltutor.crypto.keys import (
     Party,
     agree,
     derive,
-    require_bytes,
     require_name,
+    require_public_key,
 )
 from fltutor.errors import AuthenticationError, InvalidParameterError
 
@@ -62,7 +61,8 @@ class Announcement:
         signature: Of :attr:`message`, for the purpose :data:`PURPOSE`; 64 bytes or none.
 
     Raises:
-        InvalidParameterError: If it could be nobody's: no name, no 32 bytes, no whole number.
+        InvalidParameterError: If it could be nobody's: no name, no
+            canonical key of 32 bytes, no whole number.
     """
 
     name: str
@@ -72,7 +72,7 @@ class Announcement:
 
     def __post_init__(self):
         require_name(self.name)
-        key = require_bytes(self.key, KEY_BYTES, f"the public key of {self.name!r}")
+        key = require_public_key(self.key, f"the public key of {self.name!r}")
         object.__setattr__(self, "key", key)
         _require_whole("round_number", self.round_number)
 

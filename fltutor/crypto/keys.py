@@ -22,13 +22,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from fltutor.border import as_whole
 from fltutor.crypto.wire import Context, encode_context
 from fltutor.errors import AuthenticationError, CopyRefusedError, InvalidParameterError
 
@@ -61,6 +61,9 @@ class KeyPair(_Hidden):
     Make a fresh one for each session or round, so that a secret stolen later
     opens nothing recorded earlier.
 
+    Args:
+        private: The private key as ``cryptography`` holds it. Prefer :meth:`generate`.
+
     Example:
         >>> alice, bob = KeyPair.generate(), KeyPair.generate()
         >>> label = Label("demo", Party("alice", alice.public_key), Party("bob", bob.public_key))
@@ -72,7 +75,7 @@ class KeyPair(_Hidden):
     __slots__ = ("_private", "public_key")
 
     def __init__(self, private: X25519PrivateKey):
-        self._private = private
+        self._private = _require_type(private, X25519PrivateKey, "private")
         self.public_key: bytes = private.public_key().public_bytes_raw()
 
     @classmethod
@@ -100,7 +103,7 @@ class Secret(_Hidden):
     __slots__ = ("_value",)
 
     def __init__(self, value: bytes):
-        self._value = value
+        self._value = require_bytes(value, KEY_BYTES, "value")
 
 
 def agree(mine: KeyPair, their_public_key: bytes) -> Secret:
@@ -110,14 +113,14 @@ def agree(mine: KeyPair, their_public_key: bytes) -> Secret:
     *who* owns the other key: verify that first.
 
     Raises:
-        InvalidParameterError: If the other key is not 32 bytes, is my own (a message
-            sent back to me), or forces the all-zero secret that everyone knows.
+        InvalidParameterError: If the other key is not 32 bytes, is not below 2^255 - 19, is
+            my own (a message sent back to me), or forces the all-zero secret that everyone knows.
 
     Reference:
         RFC 7748, section 6.1, the check for the all-zero value included.
     """
     _require_type(mine, KeyPair, "mine")
-    their_public_key = require_bytes(their_public_key, KEY_BYTES, "their_public_key")
+    their_public_key = require_public_key(their_public_key, "their_public_key")
     if their_public_key == mine.public_key:
         raise InvalidParameterError("their_public_key is my own: a message was sent back to me")
     return Secret(_exchange(mine._private, their_public_key))
@@ -125,6 +128,10 @@ def agree(mine: KeyPair, their_public_key: bytes) -> Secret:
 
 def x25519(private_key: bytes, public_key: bytes) -> bytes:
     """X25519 on plain bytes: the core that published vectors check. Prefer :func:`agree`.
+
+    As RFC 7748 demands, it ignores the top bit of a public key and counts what is left
+    modulo 2^255 - 19. So it cannot tell one's own key from the same key with that bit
+    flipped; :func:`agree` can.
 
     Example:
         >>> nine = bytes([9]) + bytes(31)  # the point that everyone starts from
@@ -134,6 +141,9 @@ def x25519(private_key: bytes, public_key: bytes) -> bytes:
 
     Raises:
         InvalidParameterError: If a key is not 32 bytes, or the result is the all-zero secret.
+
+    Reference:
+        RFC 7748, section 5: "implementations of X25519 MUST mask the most significant bit".
     """
     private_key = require_bytes(private_key, KEY_BYTES, "private_key")
     public_key = require_bytes(public_key, KEY_BYTES, "public_key")
@@ -149,19 +159,46 @@ def _exchange(private: X25519PrivateKey, public_key: bytes) -> bytes:
         ) from None
 
 
+def require_public_key(value: Any, name: str) -> bytes:
+    """An X25519 public key in its one canonical form, or an error.
+
+    RFC 7748 lets 2^255 + 19 more byte strings stand for the same points: the top bit is
+    ignored, and numbers from 2^255 - 19 on count from 0 again. Whoever compares keys, to
+    refuse their own or one under two names, must first refuse those.
+
+    Raises:
+        InvalidParameterError: If it is not 32 bytes, or is not below 2^255 - 19.
+
+    Example:
+        >>> require_public_key(bytes([9]) + bytes(31), "the base point").hex()[:4]
+        '0900'
+        >>> require_public_key(bytes([9]) + bytes(30) + bytes([128]), "the base point")
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: the base point is not below 2^255 - 19: a second
+        way to write one public key is refused
+    """
+    value = require_bytes(value, KEY_BYTES, name)
+    if int.from_bytes(value, "little") >= _P:
+        raise InvalidParameterError(
+            f"{name} is not below 2^255 - 19: a second way to write one public key is refused"
+        )
+    return value
+
+
 # --- derive --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Party:
-    """Whose agreement key: a name and an X25519 public key."""
+    """Whose agreement key: a name and an X25519 public key, below 2^255 - 19."""
 
     name: str
     public_key: bytes
 
     def __post_init__(self):
         require_name(self.name)
-        require_bytes(self.public_key, KEY_BYTES, f"the public key of {self.name!r}")
+        key = require_public_key(self.public_key, f"the public key of {self.name!r}")
+        object.__setattr__(self, "public_key", key)
 
 
 @dataclass(frozen=True)
@@ -189,8 +226,10 @@ class Label:
     def __post_init__(self):
         _require_purpose(self.purpose)
         _require_type(self.run, str, "run")
-        _require_type(self.round_number, int | np.integer, "round_number")
+        as_whole("round_number", self.round_number)
         _require_type(self.transcript, bytes, "transcript")
+        if not isinstance(self.both_ways, bool):
+            raise InvalidParameterError(f"both_ways must be True or False, got {self.both_ways!r}")
         for party in ("sender", "receiver"):
             _require_type(getattr(self, party), Party, party)
         for field in ("name", "public_key"):
@@ -205,7 +244,9 @@ class Label:
         cls, purpose: str, one: Party, other: Party, *, run: str = "", round_number: int = 0
     ) -> Label:
         """Label one key that both use alike, such as a mask; the order of the two is irrelevant."""
-        first, second = sorted((one, other), key=lambda party: party.name)
+        first, second = _require_type(one, Party, "one"), _require_type(other, Party, "other")
+        if second.name < first.name:
+            first, second = second, first
         return cls(purpose, first, second, run, round_number, both_ways=True)
 
     def to_bytes(self) -> bytes:
@@ -246,12 +287,16 @@ def derive(secret: Secret, label: Label) -> bytes:
 def hkdf(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = KEY_BYTES) -> bytes:
     """HKDF-SHA256 on plain bytes: the core that published vectors check.
 
+    Raises:
+        InvalidParameterError: If an input is not bytes, or ``length`` is not 1 to 8160.
+
     Example:
         >>> hkdf(bytes(32), b"mask") == hkdf(bytes(32), b"transport")
         False
     """
-    if not 1 <= length <= 255 * 32:
-        raise InvalidParameterError(f"length must be in [1, {255 * 32}], got {length}")
+    for name, value in (("secret", secret), ("info", info), ("salt", salt)):
+        _require_type(value, bytes, name)
+    length = as_whole("length", length, least=1, most=255 * 32)
     return HKDF(hashes.SHA256(), length, salt or None, info).derive(secret)
 
 
@@ -267,7 +312,9 @@ class PublicIdentity:
 
     def __post_init__(self):
         require_name(self.name)
-        _require_strong(require_bytes(self.public_key, KEY_BYTES, "public_key"), self.name)
+        key = require_bytes(self.public_key, KEY_BYTES, f"the public key of {self.name!r}")
+        _require_strong(key, self.name)
+        object.__setattr__(self, "public_key", key)
 
     def verify(self, signature: bytes, message: Context, *, purpose: str) -> None:
         """Check that this party signed exactly this message for this purpose.
@@ -299,7 +346,7 @@ class Identity(_Hidden):
     __slots__ = ("_private", "public")
 
     def __init__(self, name: str, private: Ed25519PrivateKey):
-        self._private = private
+        self._private = _require_type(private, Ed25519PrivateKey, "private")
         self.public = PublicIdentity(name, private.public_key().public_bytes_raw())
 
     @classmethod
@@ -385,7 +432,7 @@ class Directory:
         Raises:
             AuthenticationError: If nobody has this name.
         """
-        if name not in self._by_name:
+        if not isinstance(name, str) or name not in self._by_name:
             raise AuthenticationError(f"nobody is registered as {name!r}")
         return self._by_name[name]
 
@@ -407,7 +454,7 @@ def _fits(public_key: bytes, signature: bytes, data: bytes) -> bool:
     """Ed25519 on plain bytes: the core that published vectors check."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, data)
-    except (InvalidSignature, TypeError):
+    except (InvalidSignature, TypeError, ValueError, BufferError):
         return False
     return True
 
@@ -416,12 +463,18 @@ def _require_strong(public_key: bytes, name: str) -> None:
     """Refuse the Ed25519 keys of small order: under them anyone's signature can be valid.
 
     Eight points have an order that divides 8: y is 0, 1 or -1, or doubling leads
-    to y = 0, which on this curve means d y^4 + 2 y^2 = 1.
+    to y = 0, which on this curve means d y^4 + 2 y^2 = 1. A y from 2^255 - 19 on would be
+    a second way to write a key: RFC 8032, section 5.1.3, refuses it too.
     """
     y = int.from_bytes(public_key, "little") % 2**255  # the top bit is the sign of x
     if y * (y * y - 1) * (_D * y**4 + 2 * y * y - 1) % _P == 0:
         raise InvalidParameterError(
             f"the public key of {name!r} has small order: anyone's signature could fit it"
+        )
+    if y >= _P:
+        raise InvalidParameterError(
+            f"the y of the public key of {name!r} is not below 2^255 - 19: a second way to "
+            "write one public key is refused"
         )
 
 
@@ -432,8 +485,7 @@ def _require_purpose(purpose: Any) -> None:
 
 def _require_type(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
-        needed = getattr(kind, "__name__", "int")
-        raise InvalidParameterError(f"{name} must be {needed}, got {type(value).__name__}")
+        raise InvalidParameterError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
     return value
 
 
