@@ -131,7 +131,7 @@ def distributed_dp_mean(
     )
     Session(len(updates), threshold, grid=grid, active_server=active_server)  # refuses
     uploaders(len(updates), dropped)  # refuses
-    spent = None if budget is None else _charge(budget, shares)
+    spent = None if budget is None else _charge(budget, shares, rng is not None)
     result = secagg_sum(
         (noisy_row(update, shares, rng)[np.newaxis] for update in updates),
         dropped,
@@ -190,7 +190,7 @@ def noisy_row(
     return steps * shares.grid.resolution
 
 
-def _charge(budget: PrivacyBudget, shares: NoiseShares) -> PrivacySpent:
+def _charge(budget: PrivacyBudget, shares: NoiseShares, seeded: bool) -> PrivacySpent:
     """Charge one round; what adding or removing a client costs, zeroing its row costs too."""
     before = budget.spent
     if before.accountant != "rdp" or before.sampling != "none":
@@ -198,7 +198,7 @@ def _charge(budget: PrivacyBudget, shares: NoiseShares) -> PrivacySpent:
             "budget must count with accountant 'rdp' and sampling 'none': nothing else is known of "
             f"a sum of discrete Gaussians; got {before.accountant!r} and {before.sampling!r}"
         )
-    spent = budget.charge(shares.effective_noise_multiplier)
+    spent = budget.charge(shares.effective_noise_multiplier, demonstration=seeded)
     if spent.adjacency == ADD_OR_REMOVE_ONE:
         spent = dataclasses.replace(spent, adjacency=ZERO_OUT)
     return spent

@@ -244,7 +244,7 @@ def dp_mean(
     if adaptive:
         noise_of_updates, bit_noise = adaptive.split(noise_multiplier, divisor)
     present = uploaders(len(updates), dropped)
-    spent = None if budget is None else budget.charge(noise_multiplier)
+    spent = budget and budget.charge(noise_multiplier, demonstration=rng is not None)
 
     if present:
         usable = np.isfinite(updates).all(axis=1, keepdims=True)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from functools import partial
-from numbers import Real
+from typing import Any
 
+from fltutor.border import as_real
 from fltutor.errors import BudgetExceededError, InvalidParameterError
-from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent, epsilon_of_rounds
+from fltutor.privacy.accounting import (
+    ADD_OR_REMOVE_ONE,
+    REPLACE_ONE,
+    PrivacySpent,
+    epsilon_of_rounds,
+)
 
 MOST_ROUNDS = 1_000_000
 """As far as ``rounds_left`` looks."""
@@ -18,12 +24,22 @@ class PrivacyBudget:
 
     Call :meth:`charge` *before* each noisy sum is released. Rounds may have different
     noise; sampling and adjacency belong to the whole run. What is charged stays
-    charged: if a round fails afterwards, someone may have seen it.
+    charged: if a round fails afterwards, someone may have seen it. A second run with the
+    same budget spends what the first one left.
 
     Args:
         epsilon: What the run may cost at most, positive. ``math.inf`` only keeps count.
-        delta, sampling_rate, sampling, accountant, adjacency, unit, num_clients: As in
+        delta, accountant, adjacency, unit, num_clients: As in
             :func:`fltutor.privacy.accounting.epsilon_after`.
+        sampling, sampling_rate: As there, too; but what is left out is filled in by
+            :func:`fltutor.simulation.run_federated`, which knows how it samples. Without a run
+            it counts as no sampling, which costs the most.
+
+    Attributes:
+        epsilon: What the run may cost at most.
+        demonstration: True once a round was charged whose noise, or whose sampling that the
+            charge rests on, came from a seeded generator. Whoever knows the seed is not bound
+            by epsilon then.
 
     Raises:
         InvalidParameterError: If ``epsilon`` is not positive, or as ``epsilon_after``.
@@ -47,30 +63,41 @@ class PrivacyBudget:
         epsilon: float,
         *,
         delta: float,
-        sampling_rate: float = 1.0,
-        sampling: str = "none",
+        sampling_rate: float | None = None,
+        sampling: str | None = None,
         accountant: str = "rdp",
         adjacency: str = ADD_OR_REMOVE_ONE,
         unit: str = "client",
         num_clients: int | None = None,
     ):
-        if isinstance(epsilon, bool) or not isinstance(epsilon, Real) or not epsilon > 0:
-            raise InvalidParameterError(f"epsilon must be positive, got {epsilon}")
-        self.epsilon = epsilon
+        self.epsilon = as_real("epsilon", epsilon, above=0, most=math.inf)
+        self.demonstration = False
+        if sampling is None and sampling_rate is not None:
+            sampling = "none"  # a rate alone means nothing, unless it is 1
+        if sampling_rate is not None:
+            sampling_rate = as_real("sampling_rate", sampling_rate, least=0, most=1)
+        elif sampling == "none":
+            sampling_rate = 1.0
+        named = {"sampling": sampling, "sampling_rate": sampling_rate}
+        self._named = {name: value for name, value in named.items() if value is not None}
+        self._settings = {
+            "delta": as_real("delta", delta, above=0, below=1),
+            "accountant": accountant,
+            "adjacency": adjacency,
+            "unit": unit,
+            "sampling": "none",
+            "sampling_rate": 1.0,
+            **self._named,
+        }
+        self._seeded_sampling = False
         self._rounds: Counter[float] = Counter()  # how many, by noise multiplier
-        self._epsilon_of = partial(
-            epsilon_of_rounds,
-            delta=delta,
-            sampling_rate=sampling_rate,
-            sampling=sampling,
-            accountant=accountant,
-            adjacency=adjacency,
-            unit=unit,
-        )
-        self._spent = self._epsilon_of({}, num_clients=num_clients)
+        self._spent = epsilon_of_rounds({}, **self._settings, num_clients=num_clients)
 
     def __repr__(self) -> str:
-        return f"<PrivacyBudget of {self.epsilon:g} after {self.rounds} rounds: {self._spent}>"
+        mark = "; a demonstration, seeded" if self.demonstration else ""
+        return (
+            f"<PrivacyBudget of {self.epsilon:g} after {self.rounds} rounds: {self._spent}{mark}>"
+        )
 
     @property
     def spent(self) -> PrivacySpent:
@@ -82,12 +109,56 @@ class PrivacyBudget:
         """How many rounds were charged."""
         return self._rounds.total()
 
-    def charge(self, noise_multiplier: float) -> PrivacySpent:
+    def match(self, sampling: str, sampling_rate: float, *, seeded: bool = False) -> None:
+        """Fill in how a run samples, or refuse to charge less than that costs.
+
+        What the caller named stays as it is, and so does everything once a round was charged.
+        It may count on less luck than the run gives: on no sampling, or on a higher rate.
+
+        Args:
+            sampling: How the run samples clients: ``"none"``, ``"poisson"`` or ``"fixed-size"``.
+            sampling_rate: The probability with which a client takes part in a round, 0 to 1.
+            seeded: Whether anybody who knows a seed can tell who takes part.
+
+        Raises:
+            InvalidParameterError: If the budget would charge less than this sampling costs, or
+                no accountant is known for it. The budget is as before then.
+
+        Example:
+            >>> budget = PrivacyBudget(6.0, delta=1e-3)
+            >>> budget.match("poisson", 0.1)
+            >>> print(budget.charge(1.0))
+            epsilon = 1.17 at delta = 1e-3 (client, add-or-remove-one, Poisson q = 0.1, RDP)
+            >>> budget.match("none", 1.0)
+            Traceback (most recent call last):
+            fltutor.errors.InvalidParameterError: the budget counts on Poisson sampling with ...
+        """
+        done = {"sampling": sampling, "sampling_rate": sampling_rate}
+        adjacency = self._settings["adjacency"]
+        if sampling == "fixed-size" and sampling_rate < 1 and adjacency != REPLACE_ONE:
+            raise InvalidParameterError(
+                "the run draws cohorts of a fixed size, so a client that stays away leaves its "
+                f"place to another, and the budget counts by {adjacency}: needed "
+                f"poisson_sampling=True, or a budget with adjacency={REPLACE_ONE!r}"
+            )
+        counted_on = self._settings if self.rounds else self._settings | done | self._named
+        if not _covers(counted_on, done):
+            raise InvalidParameterError(
+                f"the budget counts on {_in_words(counted_on)}, and the run has {_in_words(done)}, "
+                "which costs more than would be charged: leave sampling and sampling_rate out of "
+                "a new budget, and the run fills them in"
+            )
+        spent = epsilon_of_rounds(self._rounds, **counted_on)  # refuses what nobody can count
+        self._settings, self._spent = counted_on, spent
+        self._seeded_sampling = seeded and not _for_certain(counted_on)
+
+    def charge(self, noise_multiplier: float, *, demonstration: bool = False) -> PrivacySpent:
         """Pay for one more noisy sum, before it is released.
 
         Args:
             noise_multiplier: Standard deviation of its noise in units of the clipping
                 norm. 0 costs infinity.
+            demonstration: Whether its noise comes from a seeded generator.
 
         Returns:
             What is spent with this round.
@@ -96,6 +167,7 @@ class PrivacyBudget:
             BudgetExceededError: If the round would pass the budget. Nothing is charged.
             InvalidParameterError: If ``noise_multiplier`` is out of range.
         """
+        noise_multiplier = as_real("noise_multiplier", noise_multiplier)
         after = self._after(noise_multiplier, 1)
         if after.epsilon > self.epsilon:
             raise BudgetExceededError(
@@ -105,6 +177,7 @@ class PrivacyBudget:
             )
         self._rounds[noise_multiplier] += 1
         self._spent = after
+        self.demonstration = self.demonstration or demonstration or self._seeded_sampling
         return after
 
     def rounds_left(self, noise_multiplier: float) -> int:
@@ -113,6 +186,7 @@ class PrivacyBudget:
         Raises:
             InvalidParameterError: If ``noise_multiplier`` is out of range.
         """
+        noise_multiplier = as_real("noise_multiplier", noise_multiplier)
 
         def fits(rounds: int) -> bool:
             return self._after(noise_multiplier, rounds).epsilon <= self.epsilon
@@ -128,4 +202,25 @@ class PrivacyBudget:
 
     def _after(self, noise_multiplier: float, rounds: int) -> PrivacySpent:
         """What is spent after so many more rounds with this noise."""
-        return self._epsilon_of(self._rounds + Counter({noise_multiplier: rounds}))
+        rounds_of = self._rounds + Counter({noise_multiplier: rounds})
+        return epsilon_of_rounds(rounds_of, **self._settings)
+
+
+def _for_certain(settings: dict[str, Any]) -> bool:
+    """Whether everybody takes part in every round."""
+    return settings["sampling"] == "none" or settings["sampling_rate"] == 1
+
+
+def _covers(counted_on: dict[str, Any], done: dict[str, Any]) -> bool:
+    """Whether the sampling that is counted on costs at least as much as the one that is done."""
+    alike = counted_on["sampling"] == done["sampling"]
+    return _for_certain(counted_on) or (
+        alike and counted_on["sampling_rate"] >= done["sampling_rate"]
+    )
+
+
+def _in_words(settings: dict[str, Any]) -> str:
+    if _for_certain(settings):
+        return "every client in every round"
+    kind = {"poisson": "Poisson", "fixed-size": "fixed-size"}[settings["sampling"]]
+    return f"{kind} sampling with rate {settings['sampling_rate']:g}"
