@@ -59,6 +59,68 @@ def as_array(
     return array
 
 
+def as_numbers(
+    name: str,
+    value: Any,
+    error: type[FltutorError] = InvalidParameterError,
+    *,
+    finite: bool = True,
+) -> np.ndarray:
+    """Make an array of real numbers: integers or floats, in the dtype that they came in.
+
+    Args:
+        name, value, error: As in :func:`as_array`.
+        finite: Refuse NaN and Inf.
+
+    Raises:
+        FltutorError: The given ``error``, if it is no array of integers or floats, or is not
+            finite where it must be.
+
+    Example:
+        >>> as_numbers("scores", [3, 1]).dtype.kind
+        'i'
+        >>> as_numbers("scores", [0.5, np.nan])
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: scores must be finite, got NaN at 1
+        >>> as_numbers("scores", [True, False])
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: scores must hold real numbers, got dtype bool
+    """
+    array = as_array(name, value, error)
+    if array.dtype.kind not in "fiu":
+        hint = f": write {name}.astype(np.float32)" if array.dtype.name == "bfloat16" else ""
+        raise error(f"{name} must hold real numbers, got dtype {array.dtype}{hint}")
+    if finite and (bad := not_finite(array)):
+        raise error(f"{name} must be finite, got {bad}")
+    return array
+
+
+def not_finite(numbers: np.ndarray, place: str = "") -> str:
+    """Say what the first number is that is not finite, and where; nothing if all are.
+
+    Args:
+        numbers: An array of floats, of any shape.
+        place: What to call a place in it.
+
+    Example:
+        >>> not_finite(np.array([0.0, np.nan]), "coordinate")
+        'NaN at coordinate 1'
+        >>> with np.errstate(over="ignore"):
+        ...     not_finite(np.array([[1.0, 7e4]]).astype(np.float16))
+        'Inf at (0, 1), an overflow: float16 ends at 65504'
+    """
+    finite = np.isfinite(numbers)
+    if finite.all():
+        return ""
+    first = tuple(int(index) for index in np.argwhere(~finite)[0])
+    shown = first[0] if len(first) == 1 else first
+    where = f" at {place} {shown}".replace("  ", " ") if first else ""
+    if np.isnan(numbers[first]):
+        return f"NaN{where}"
+    dtype = numbers.dtype
+    return f"Inf{where}, an overflow: {dtype.name} ends at {float(np.finfo(dtype).max):.5g}"
+
+
 def as_whole(name: str, value: Any, *, least: int | None = None, most: int | None = None) -> int:
     """Make a Python integer of a whole number, within bounds.
 
