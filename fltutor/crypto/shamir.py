@@ -20,10 +20,11 @@ from __future__ import annotations
 import hashlib
 import secrets
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from fltutor.border import as_whole
 from fltutor.errors import AuthenticationError, InvalidParameterError, WireFormatError
 
 PRIME = 2**521 - 1
@@ -57,6 +58,10 @@ class Share:
     salt: bytes = field(repr=False)
 
     def __post_init__(self):
+        if not type(self.number) is type(self.threshold) is type(self.value) is int:
+            raise InvalidParameterError("number, threshold and value must be integers")
+        if type(self.salt) is not bytes:
+            raise InvalidParameterError(f"salt must be bytes, got {type(self.salt).__name__}")
         if not 1 <= self.number <= MAX_SHARES:
             raise InvalidParameterError(
                 f"number must be in 1 to {MAX_SHARES} (the secret itself is at 0), "
@@ -88,6 +93,8 @@ class Share:
         Raises:
             WireFormatError: If it is truncated, too long, or out of range.
         """
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise WireFormatError(f"a share must be bytes, got {type(data).__name__}")
         if len(data) != SHARE_BYTES:
             raise WireFormatError(f"a share must be {SHARE_BYTES} bytes, got {len(data)}")
         number, threshold = _HEAD.unpack_from(data)
@@ -118,9 +125,7 @@ def split(secret: bytes, threshold: int, num_shares: int) -> list[Share]:
         fltutor.errors.InvalidParameterError: shares must hold at least the threshold of 3, got 2
     """
     _require_secret(secret)
-    for name, value in (("threshold", threshold), ("num_shares", num_shares)):
-        if isinstance(value, bool) or not isinstance(value, int):
-            raise InvalidParameterError(f"{name} must be an integer, got {value!r}")
+    threshold, num_shares = as_whole("threshold", threshold), as_whole("num_shares", num_shares)
     if not 2 <= threshold <= num_shares <= MAX_SHARES:
         raise InvalidParameterError(
             "need 2 <= threshold <= num_shares <= "
@@ -173,9 +178,12 @@ def combine(shares: Sequence[Share]) -> bytes:
         fltutor.errors.InvalidParameterError: shares 1, 2 do not belong to one secret: they give
         a number beyond 2**256
     """
-    shares = list(shares)
+    shares = list(shares) if isinstance(shares, Iterable) else [shares]
     if not shares:
         raise InvalidParameterError("shares must hold at least one share, got none")
+    for share in shares:
+        if not isinstance(share, Share):
+            raise InvalidParameterError(f"shares must be Shares, got a {type(share).__name__}")
     threshold, numbers = shares[0].threshold, tuple(share.number for share in shares)
     if any(share.threshold != threshold for share in shares):
         thresholds = sorted({share.threshold for share in shares})
@@ -228,6 +236,19 @@ def interpolation_weights(numbers: tuple[int, ...], at: int = 0) -> tuple[int, .
     return tuple(weights)
 
 
+def least_overlap(threshold: int, num_shares: int) -> int:
+    """How many holders any two groups of ``threshold`` have in common, at least: 2 t - n.
+
+    It decides what a liar can do who tells two groups different things. A holder who answers
+    once is in one group only, so all that are in both must be on the liar's side.
+
+    Example:
+        >>> least_overlap(4, 5), least_overlap(21, 31), least_overlap(2, 5)
+        (3, 11, 0)
+    """
+    return max(0, 2 * threshold - num_shares)
+
+
 def _value_at(at: int, shares: Sequence[Share]) -> int:
     weights = interpolation_weights(tuple(share.number for share in shares), at)
     return sum(weight * share.value for weight, share in zip(weights, shares, strict=True)) % PRIME
@@ -248,7 +269,11 @@ def require_committed(share: Share, commitment: bytes, whose: str = "the share")
         fltutor.errors.AuthenticationError: client 2's share of client 0's key is not the one that
         was dealt: its salted hash differs from the commitment
     """
-    if not secrets.compare_digest(share.commitment, commitment):
+    if not isinstance(share, Share):
+        raise AuthenticationError(f"{whose} is no Share, but a {type(share).__name__}")
+    if not isinstance(commitment, bytes) or not secrets.compare_digest(
+        share.commitment, commitment
+    ):
         raise AuthenticationError(
             f"{whose} is not the one that was dealt: its salted hash differs from the commitment"
         )

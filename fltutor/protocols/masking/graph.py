@@ -18,12 +18,12 @@ Reference:
 
 from __future__ import annotations
 
-import itertools
 import math
 import secrets
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
+from fltutor.border import as_real, as_whole
 from fltutor.errors import InvalidParameterError
 
 
@@ -36,12 +36,15 @@ class NeighbourGraph:
         threshold: Shares that recover a secret, t.
         least_survivors: Clients that must stay; with fewer, the derivation says nothing.
         ring: The clients in their order on the ring.
+        most_colluding: Clients that may collude with the server; with more, the derivation
+            says nothing.
     """
 
     degree: int
     threshold: int
     least_survivors: int
     ring: tuple[int, ...]
+    most_colluding: int = 0
 
     @cached_property
     def neighbours(self) -> dict[int, frozenset[int]]:
@@ -81,19 +84,19 @@ def neighbour_graph(
         >>> graph.degree, graph.threshold, graph.least_survivors
         (30, 17, 950)
     """
-    for name, fraction in (("corrupt", corrupt), ("dropouts", dropouts)):
-        if not 0 <= fraction < 1:
-            raise InvalidParameterError(f"{name} must be a fraction in [0, 1), got {fraction}")
+    num_clients = as_whole("num_clients", num_clients, least=2)
+    fractions = {"corrupt": corrupt, "dropouts": dropouts}
+    corrupt, dropouts = (as_real(name, x, least=0, below=1) for name, x in fractions.items())
     if corrupt + dropouts >= 1:
         raise InvalidParameterError("corrupt + dropouts must be below 1, or nobody honest stays")
-    for name, bits in (("security_bits", security_bits), ("correctness_bits", correctness_bits)):
-        if not 1 <= bits <= 1000:
-            raise InvalidParameterError(f"{name} must be in 1 to 1000, got {bits}")
+    security_bits = as_whole("security_bits", security_bits, least=1, most=1000)
+    correctness_bits = as_whole("correctness_bits", correctness_bits, least=1, most=1000)
     degree, threshold = _derive(num_clients, corrupt, dropouts, security_bits, correctness_bits)
     ring = list(range(num_clients))
     secrets.SystemRandom().shuffle(ring)
     least = num_clients - math.floor(dropouts * num_clients)
-    return NeighbourGraph(degree, threshold, least, tuple(ring))
+    most_colluding = math.floor(corrupt * num_clients)
+    return NeighbourGraph(degree, threshold, least, tuple(ring), most_colluding)
 
 
 def _derive(
@@ -101,40 +104,66 @@ def _derive(
 ) -> tuple[int, int]:
     """The smallest even degree for which some threshold is both safe and workable."""
     num_corrupt, num_dropped = math.floor(corrupt * n), math.floor(dropouts * n)
+    exposed, stuck = 2.0**-security_bits, 2.0**-correctness_bits
+    missing, gone, threshold = num_corrupt + num_dropped, 1.0, 2
     for degree in range(2, n - 1, 2):
-        unsafe = _disconnected(n, num_corrupt + num_dropped, degree)
-        if unsafe > 2.0**-security_bits:
+        # The ring falls apart where two gaps of degree / 2 are missing: so many given places.
+        for i in (degree - 2, degree - 1):
+            gone *= max(0, missing - i) / (n - i)
+        unsafe = n * n / 2 * gone
+        if unsafe > exposed:
             continue
-        at_least_corrupt, _ = _tails(n - 1, num_corrupt, degree)
-        _, fewer_staying = _tails(n - 1, n - 1 - num_dropped, degree)
-        for threshold in range(2, degree + 1):
-            if unsafe + n * at_least_corrupt[threshold] <= 2.0**-security_bits:
-                if n * fewer_staying[threshold] <= 2.0**-correctness_bits:
-                    return degree, threshold
-                break  # a higher threshold is safer still, and works less often
+        safe = partial(_within, exposed, unsafe, n, num_corrupt, degree)
+        # The least threshold that is safe: near that of the degree before.
+        while threshold > 2 and safe(threshold - 1):
+            threshold -= 1
+        while threshold <= degree and not safe(threshold):
+            threshold += 1
+        too_many_gone = degree - threshold + 1
+        if threshold <= degree and _within(stuck, 0.0, n, num_dropped, degree, too_many_gone):
+            return degree, threshold
     raise InvalidParameterError(
         f"{n} clients are too few: no degree below {n - 1} holds 2**-{security_bits} with "
         f"{corrupt:.0%} corrupt and {dropouts:.0%} dropouts. Take the complete graph"
     )
 
 
-def _disconnected(n: int, missing: int, degree: int) -> float:
-    """Bound on the chance that the ring falls apart when ``missing`` clients at random are gone.
+def _within(limit: float, besides: float, n: int, special: int, degree: int, least: int) -> bool:
+    """Whether ``besides`` and n times the chance of ``least`` special neighbours keep a limit."""
+    risk = besides + n * _at_least(n - 1, special, degree, least)
+    if abs(risk - limit) < 1e-6 * limit:  # too close to call with a logarithm
+        risk = besides + n * _at_least_exactly(n - 1, special, degree, least)
+    return risk <= limit
 
-    It takes two separate gaps of degree / 2 in a row, ``degree`` given places in all.
+
+def _at_least(population: int, special: int, draws: int, least: int) -> float:
+    """P[X >= least], of X special ones among the draws: the hypergeometric distribution.
+
+    Good to nine digits; at or below the mean, where no limit of at most 1/2 is kept, it is 1.
     """
-    gone = math.prod((missing - i) / (n - i) if missing > i else 0.0 for i in range(degree))
-    return n * n / 2 * gone
+    others, most = population - special, min(draws, special)
+    if least * population <= draws * special:
+        return 1.0
+    if least > most:
+        return 0.0
+    ways = _log_comb(special, least) + _log_comb(others, draws - least)
+    term = total = math.exp(ways - _log_comb(population, draws))
+    for t in range(least, most):
+        term *= (special - t) * (draws - t) / ((t + 1) * (others - draws + t + 1))
+        total += term
+        if term < 1e-17 * total:
+            break
+    return total
 
 
-def _tails(population: int, special: int, draws: int) -> tuple[list[float], list[float]]:
-    """P[X >= t] and P[X < t] for t = 0 ... draws, of X special ones among the draws.
+def _log_comb(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
 
-    The hypergeometric distribution in whole numbers, so that 2^-1000 is not lost.
-    """
-    ways = [
-        math.comb(special, t) * math.comb(population - special, draws - t) for t in range(draws + 1)
-    ]
-    below = list(itertools.accumulate(ways, initial=0))
-    total = below.pop()
-    return [(total - fewer) / total for fewer in below], [fewer / total for fewer in below]
+
+def _at_least_exactly(population: int, special: int, draws: int, least: int) -> float:
+    """The same in whole numbers, slowly."""
+    ways = sum(
+        math.comb(special, t) * math.comb(population - special, draws - t)
+        for t in range(least, draws + 1)
+    )
+    return ways / math.comb(population, draws)
