@@ -32,7 +32,14 @@ from fltutor.crypto.keys import (
     require_public_key,
     x25519,
 )
-from fltutor.errors import AuthenticationError, CopyRefusedError, InvalidParameterError
+from fltutor.errors import (
+    AuthenticationError,
+    CopyRefusedError,
+    InvalidParameterError,
+    ProtocolAbort,
+)
+from fltutor.protocols.masking import SecAggClient, Session
+from fltutor.protocols.masking.messages import KeyList
 
 BASE_POINT = bytes([9]) + bytes(31)
 ALICE_KEY, BOB_KEY = bytes([1] * 32), bytes([2] * 32)
@@ -309,6 +316,19 @@ def test_no_key_passes_in_a_second_way_to_write_it(alice, bob, way):
             with pytest.raises(InvalidParameterError, match="not below 2\\^255 - 19"):
                 call()
         Party("eve", canonical)
+
+
+@pytest.mark.parametrize("field", ["transport_key", "mask_key"])
+@pytest.mark.parametrize("whose", [0, 1])
+def test_no_advert_of_secure_aggregation_holds_a_key_in_a_second_way(field, whose):
+    """Client 2 takes client 0's key, or client 1's as its own, and flips the ignored bit."""
+    session = Session(num_clients=3, threshold=2)
+    adverts = [SecAggClient(number, session) for number in range(3)]
+    me, adverts = adverts[0], [client.advertise_keys() for client in adverts]
+    taken = getattr(adverts[whose], field)
+    adverts[2] = replace(adverts[2], **{field: taken[:-1] + bytes([taken[-1] ^ 0x80])})
+    with pytest.raises(ProtocolAbort, match=r"client 2 cannot be: the .* key is not below"):
+        me.deal_shares(KeyList(tuple(adverts)))
 
 
 @given(st.integers(0, 2**256 - 1))

@@ -10,7 +10,15 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 
 from fltutor.crypto import aead, shamir
-from fltutor.crypto.keys import Directory, Identity, KeyPair, Secret, agree, derive
+from fltutor.crypto.keys import (
+    Directory,
+    Identity,
+    KeyPair,
+    Secret,
+    agree,
+    derive,
+    require_public_key,
+)
 from fltutor.crypto.shamir import SHARE_BYTES, Share
 from fltutor.errors import (
     AuthenticationError,
@@ -186,7 +194,13 @@ class SecAggClient:
         self._require_clients([advert.client for advert in keys.adverts], what)
         if adverts.get(self.number) != self._adverts[self.number]:
             self._refuse(what, "it does not hold my own keys as I sent them")
-        public_keys = [key for a in keys.adverts for key in (a.transport_key, a.mask_key)]
+        public_keys = []
+        for advert in keys.adverts:
+            try:
+                public_keys.append(require_public_key(advert.transport_key, "the transport key"))
+                public_keys.append(require_public_key(advert.mask_key, "the mask key"))
+            except InvalidParameterError as error:
+                self._refuse(what, f"a key of client {advert.client} cannot be: {error}")
         if len(set(public_keys)) < len(public_keys):
             self._refuse(what, "one key comes twice")
         if self.session.active_server:
