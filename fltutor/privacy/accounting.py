@@ -51,10 +51,11 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Real
+from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_real, as_whole
 from fltutor.errors import InvalidParameterError
 from fltutor.packages import load
 from fltutor.privacy import renyi
@@ -66,6 +67,9 @@ ADD_OR_REMOVE_ONE, REPLACE_ONE = "add-or-remove-one", "replace-one"
 _SAMPLINGS = {"poisson": "Poisson", "fixed-size": "fixed size"}
 _NAMES = {"rdp": "RDP", "moments": "moments accountant", "pld": "PLD"}
 _UNITS = ("client", "example")
+_MOST_ROUNDS = 2**53  # so many are still exact as a float
+_MOST_ON_A_CURVE = 10**7
+_ROUNDS_AT_ONCE = 1024  # whose divergences at all orders stay in the cache
 _SUPPORTED = {
     ("rdp", "none"): (ADD_OR_REMOVE_ONE, REPLACE_ONE),
     ("rdp", "poisson"): (ADD_OR_REMOVE_ONE,),
@@ -196,11 +200,13 @@ def epsilon_of_rounds(
         >>> print(epsilon_of_rounds({1.0: 9, 2.0: 36}, delta=1e-3))  # as 18 rounds with 1.0
         epsilon = 23.3 at delta = 1e-3 (client, add-or-remove-one, no sampling, RDP)
     """
-    rounds = {noise: _require_rounds(count) for noise, count in rounds.items()}
-    for noise in rounds or [0]:
-        _require(noise, delta, sampling_rate, sampling, accountant, adjacency)
-    if unit not in _UNITS:
-        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
+    if not isinstance(rounds, Mapping):
+        raise InvalidParameterError(
+            f"rounds must map noise multipliers to numbers of rounds, got {type(rounds).__name__}"
+        )
+    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
+    rounds = {_checked_noise(noise): _checked_rounds(count) for noise, count in rounds.items()}
+    check_unit(unit)
     if num_clients is not None:
         _compare_with(num_clients, delta, sampling_rate, sampling, unit)
     rounds = {noise: count for noise, count in rounds.items() if count}
@@ -224,6 +230,7 @@ def _compare_with(
     num_clients: int, delta: float, sampling_rate: float, sampling: str, unit: str
 ) -> None:
     """Warn about a delta that exposes one in ``num_clients``, refuse a cohort that is not whole."""
+    num_clients = as_whole("num_clients", num_clients, least=1)
     cohort = sampling_rate * num_clients
     if sampling == "fixed-size" and abs(cohort - round(cohort)) > 1e-6:
         raise InvalidParameterError(
@@ -251,8 +258,12 @@ def budget_curve(
     """Epsilon after 0, 1, ..., ``max_rounds`` rounds, fast enough for a slider.
 
     Rényi divergences add up over rounds, so one round's worth of them, computed
-    once and remembered, gives the whole curve. The arguments are those of
+    once and remembered, gives the whole curve. The other arguments are those of
     :func:`epsilon_after`, which agrees with every entry.
+
+    Args:
+        noise_multiplier: The same in every round.
+        max_rounds: How many rounds at most, up to ten million.
 
     Returns:
         Shape (max_rounds + 1,), starting at 0 and never falling.
@@ -265,8 +276,9 @@ def budget_curve(
         >>> budget_curve(1.0, 3, delta=1e-3).round(2)
         array([0.  , 3.54, 5.42, 7.  ])
     """
-    max_rounds = _require_rounds(max_rounds)
-    _require(noise_multiplier, delta, sampling_rate, sampling, accountant, adjacency)
+    max_rounds = as_whole("max_rounds", max_rounds, least=0, most=_MOST_ON_A_CURVE)
+    noise = _checked_noise(noise_multiplier)
+    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
     if accountant == "pld":
         raise InvalidParameterError(
             "budget_curve needs accountant 'rdp' or 'moments': PLD has no shortcut over rounds, "
@@ -274,9 +286,11 @@ def budget_curve(
         )
     curve = np.zeros(max_rounds + 1)
     if sampling_rate > 0:
-        one_round = _rdp_of_one_round(noise_multiplier, sampling_rate, adjacency)
-        rdp = np.arange(1, max_rounds + 1)[:, np.newaxis] * one_round  # (max_rounds, orders)
-        curve[1:] = _epsilon_from_rdp(rdp, delta, accountant)
+        one_round = _rdp_of_one_round(noise, sampling_rate, adjacency)
+        for first in range(1, max_rounds + 1, _ROUNDS_AT_ONCE):
+            rounds = np.arange(first, min(first + _ROUNDS_AT_ONCE, max_rounds + 1))
+            rdp = rounds[:, np.newaxis] * one_round  # (rounds, orders)
+            curve[rounds] = _epsilon_from_rdp(rdp, delta, accountant)
     return curve
 
 
@@ -309,11 +323,10 @@ def noise_multiplier_for(
         >>> round(z, 2), epsilon_after(30, noise_multiplier=z, delta=1e-3).epsilon <= 2.0
         (8.81, True)
     """
-    if not 0 < target_epsilon < math.inf:
-        raise InvalidParameterError(
-            f"target_epsilon must be positive and finite, got {target_epsilon}"
-        )
-    if _require_rounds(rounds) == 0 or sampling_rate == 0:
+    target_epsilon = as_real("target_epsilon", target_epsilon, above=0)
+    rounds = _checked_rounds(rounds)
+    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
+    if rounds == 0 or sampling_rate == 0:
         raise InvalidParameterError("nothing is released in 0 rounds or from nobody: no noise fits")
 
     def epsilon(noise_multiplier: float) -> float:
@@ -368,12 +381,11 @@ def _rdp_of_one_round(noise: float, sampling_rate: float, adjacency: str) -> np.
 def _epsilon_from_rdp(rdp: np.ndarray, delta: float, accountant: str) -> np.ndarray:
     """Convert Rényi divergences, shape (..., orders), to the best epsilon of any order."""
     if accountant == "moments":  # Abadi et al. 2016, Theorem 2
-        epsilon = rdp - math.log(delta) / (ORDERS - 1)
-    else:
-        epsilon = rdp + np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
-        # total variation is at most sqrt(1 - exp(-divergence)): below delta, epsilon is 0
-        epsilon = np.where(delta**2 + np.expm1(-rdp) > 0, 0.0, epsilon)
-    return np.maximum(epsilon.min(axis=-1), 0.0)
+        return np.maximum((rdp - math.log(delta) / (ORDERS - 1)).min(axis=-1), 0.0)
+    offset = np.log1p(-1 / ORDERS) - (math.log(delta) + np.log(ORDERS)) / (ORDERS - 1)
+    epsilon = np.maximum((rdp + offset).min(axis=-1), 0.0)
+    # total variation is at most sqrt(1 - exp(-divergence)): below delta, epsilon is 0
+    return np.where(delta**2 + np.expm1(-rdp.min(axis=-1)) > 0, 0.0, epsilon)
 
 
 @lru_cache(maxsize=4096)
@@ -457,27 +469,39 @@ def _pld(noise: float, sampling_rate: float, adjacency: str, interval: float):
     )
 
 
-def _require(
-    noise_multiplier: float,
-    delta: float,
-    sampling_rate: float,
-    sampling: str,
-    accountant: str,
-    adjacency: str,
-) -> None:
-    numbers = {"noise_multiplier": noise_multiplier, "delta": delta, "sampling_rate": sampling_rate}
-    for name, number in numbers.items():
-        if isinstance(number, bool | np.bool_) or not isinstance(number, Real):
-            raise InvalidParameterError(f"{name} must be a number, got {number!r}")
-    if not (noise_multiplier == 0 or 0.01 <= noise_multiplier <= 1e6):
+# --- arguments --------------------------------------------------------------------------------
+
+
+def check_unit(unit: Any) -> None:
+    """Refuse what is no privacy unit, as every function with a ``unit`` does.
+
+    Raises:
+        InvalidParameterError: If it is not ``"client"`` or ``"example"``.
+    """
+    if str(unit) not in _UNITS:
+        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
+
+
+def _checked_noise(noise_multiplier: Any) -> float:
+    noise = as_real("noise_multiplier", noise_multiplier)
+    if not (noise == 0 or 0.01 <= noise <= 1e6):
         raise InvalidParameterError(
             f"noise_multiplier must be 0 or from 0.01 to 1e6, got {noise_multiplier}"
         )
-    if not 0 < delta < 1:
-        raise InvalidParameterError(f"delta must be above 0 and below 1, got {delta}")
-    if not 0 <= sampling_rate <= 1:
-        raise InvalidParameterError(f"sampling_rate must be from 0 to 1, got {sampling_rate}")
-    if adjacency not in _SUPPORTED.get((accountant, sampling), ()):
+    return noise
+
+
+def _checked_rounds(rounds: Any) -> int:
+    return as_whole("rounds", rounds, least=0, most=_MOST_ROUNDS)
+
+
+def _checked_setting(
+    delta: Any, sampling_rate: Any, sampling: str, accountant: str, adjacency: str
+) -> tuple[float, float]:
+    """Return ``delta`` and ``sampling_rate`` as Python floats; refuse what is not supported."""
+    delta = as_real("delta", delta, above=0, below=1)
+    sampling_rate = as_real("sampling_rate", sampling_rate, least=0, most=1)
+    if str(adjacency) not in _SUPPORTED.get((str(accountant), str(sampling)), ()):
         supported = "; ".join(
             f"{accountant}, {sampling}, {' or '.join(adjacencies)}"
             for (accountant, sampling), adjacencies in _SUPPORTED.items()
@@ -492,13 +516,4 @@ def _require(
             f"round, or 'fixed-size': only what is drawn by chance lowers epsilon; otherwise "
             f"leave it at 1"
         )
-
-
-def _require_rounds(rounds: int) -> int:
-    if (
-        isinstance(rounds, bool | np.bool_)
-        or not isinstance(rounds, int | np.integer)
-        or rounds < 0
-    ):
-        raise InvalidParameterError(f"rounds must be a whole number, 0 or more, got {rounds!r}")
-    return int(rounds)
+    return delta, sampling_rate

@@ -39,7 +39,7 @@ from fltutor.privacy.accounting import (
     REPLACE_ONE,
     PrivacySpent,
     _epsilon_from_rdp,
-    _require_rounds,
+    _checked_rounds,
 )
 from fltutor.privacy.discrete import LARGEST_SIGMA, delta_of_sampling, largest_draw
 
@@ -267,7 +267,7 @@ def distributed_epsilon_after(
         ...                                 num_coordinates=650, threshold=8, delta=1e-3))
         epsilon = 7.49 at delta = 1e-3 (client, zero-out, no sampling, RDP)
     """
-    rounds = _require_rounds(rounds)
+    rounds = _checked_rounds(rounds)
     if not 0 < delta < 1:
         raise InvalidParameterError(f"delta must be above 0 and below 1, got {delta}")
     if adjacency not in (ZERO_OUT, REPLACE_ONE):
