@@ -95,7 +95,8 @@ class TooFewClients(ProtocolAbort):
 
     def renumber(self, clients):
         """As for every error; ``survivors`` are clients of the federation afterwards, too."""
-        survivors = tuple(sorted(clients[row] for row in self.survivors))
+        named = {row: clients[row] for row in self.survivors if row < len(clients)}
+        survivors = tuple(sorted(named.get(row, row) for row in self.survivors))
         self.__init__(self.phase, survivors, self.threshold, renumbered(self._whose, clients))
 
     def __str__(self):

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fltutor.aggregation import AggregateResult, mean
+from fltutor.aggregation import AdaptiveClip, AggregateResult, mean
+from fltutor.aggregation.arguments import bound_in, takes, wants
+from fltutor.border import as_array, as_generator, as_real, as_whole
 from fltutor.clients import control_changes, local_batches, train_cohort
-from fltutor.data import Dataset
-from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
+from fltutor.data import Dataset, as_examples, as_labels, as_parts
+from fltutor.errors import (
+    BudgetExceededError,
+    FltutorError,
+    InvalidParameterError,
+    InvalidUpdateError,
+)
 from fltutor.models import get_params, params_spec, require_trainable_by_sgd
 from fltutor.privacy.accounting import PrivacySpent
+from fltutor.privacy.budget import PrivacyBudget
 from fltutor.progress import progress_bar
+from fltutor.protocols.encrypted import Sessions
 from fltutor.server_optimizers import ServerOptimizer, sgd
 from fltutor.tensorflow_quietly import keras, tf
-from fltutor.transcript import SERVER
+from fltutor.transcript import SERVER, Phase, uploaders
+
+Dropped = Mapping[int, Phase] | Callable[[int], Mapping[int, Phase]]
+"""Who leaves, and in which phase, by client number; or a function of the round that says so."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +84,9 @@ class Round:
         seconds: Wall-clock time of the round.
         clip_norm: The L2 norm that updates were clipped to; None if they were not.
         spent: What the privacy budget said after the round; None without a budget.
-        demonstration: True if its noise came from a seeded generator.
+        demonstration: True if its noise came from a seeded generator, or if ``spent`` counts
+            on sampling whose coins did. Then ``spent`` is no claim: whoever knows the seed is
+            not bound by it.
     """
 
     number: int
@@ -91,13 +107,44 @@ class Round:
 class History:
     """The rounds of one run, from the untrained model on.
 
-    ``interrupted`` is True if the run was stopped by hand, ``out_of_budget`` if the privacy
-    budget refused the next round; the rounds done are here.
+    Attributes:
+        rounds: Those that were done; the first is the untrained model.
+        stopped_by: Why the run ended before all its rounds were done: an error of this package,
+            such as a client whose training diverged or a budget that refused the next round;
+            or a ``KeyboardInterrupt``. None if it was not stopped.
+
+    Example:
+        >>> History([Round(0, np.zeros(2), 0.1, 2.3), Round(1, np.ones(2), 0.9, 0.4)])
+        <History of 1 round, accuracy 0.900>
     """
 
     rounds: list[Round]
-    interrupted: bool = False
-    out_of_budget: bool = False
+    stopped_by: FltutorError | KeyboardInterrupt | None = None
+
+    def __repr__(self) -> str:
+        done = len(self.rounds) - 1
+        mark = ", a demonstration" if self.demonstration else ""
+        reached = f"accuracy {self.rounds[-1].accuracy:.3f}" if self.rounds else "not begun"
+        text = f"<History of {done} round{'s' * (done != 1)}, {reached}{mark}"
+        if self.stopped_by is not None:
+            text += f"; stopped by {type(self.stopped_by).__name__}"
+            text += f": {self.stopped_by}" if str(self.stopped_by) else ""
+        return text + ">"
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the run was stopped by hand."""
+        return isinstance(self.stopped_by, KeyboardInterrupt)
+
+    @property
+    def out_of_budget(self) -> bool:
+        """Whether the privacy budget refused the next round."""
+        return isinstance(self.stopped_by, BudgetExceededError)
+
+    @property
+    def demonstration(self) -> bool:
+        """Whether a seed stands behind the noise or the charged sampling of a round."""
+        return any(r.demonstration for r in self.rounds)
 
     @property
     def accuracy(self) -> np.ndarray:
@@ -141,6 +188,7 @@ def run_round(
     server_optimizer: ServerOptimizer | None = None,
     proximal_mu: float = 0.0,
     scaffold: bool = False,
+    dropped: Dropped | None = None,
 ) -> tuple[ServerState, AggregateResult]:
     """Train the cohort locally, aggregate, and let the server take one step.
 
@@ -151,7 +199,7 @@ def run_round(
 
     Args:
         state: Where the server stands.
-        cohort: Numbers of the clients that take part, in row order.
+        cohort: Numbers of the clients that take part, in row order, each once.
         model: Gives the architecture; its own weights are not used.
         data: The examples of all clients.
         parts: One array of example indices per client of the federation.
@@ -161,56 +209,203 @@ def run_round(
         local_epochs: Passes over its data that each client makes.
         weigh_by_examples: Weigh a client by its number of examples, or all alike.
         aggregate: ``aggregate(updates, weights)``, such as :func:`fltutor.aggregation.mean`
-            with its protocol bound by ``functools.partial``.
+            with its protocol bound by ``functools.partial``. It sees rows, numbered from 0; one
+            that takes an argument ``cohort`` is told whose they are.
         server_optimizer: What the server does with the aggregate; None adds it (FedAvg).
         proximal_mu: FedProx, as in :func:`fltutor.clients.train_cohort`; 0 is without.
         scaffold: Correct the clients' drift by control variates. All clients count
             alike, as in the paper, so ``weigh_by_examples`` must be False.
+        dropped: The phase in which a client leaves, by client number; or a function that gives
+            this for the number of the round, 1 for the first. Who is not in the cohort does
+            not matter.
 
     Returns:
-        The next state, and what the aggregation saw. ``included`` in it counts rows of
-        the cohort. Under SCAFFOLD its ``update`` has 2d coordinates.
+        The next state, and what the aggregation saw. Under SCAFFOLD its ``update`` has 2d
+        coordinates. Clients have their numbers in the federation: in ``included``, in the
+        transcript, and in every error. Only payloads stay as they were sent.
 
     Raises:
         InvalidParameterError: If ``scaffold`` comes with example weights, ``proximal_mu``, or
             an aggregate that clips rows; no paper says what they mean together. The
-            last is known, and refused, once the rows were added.
+            last is known, and refused, once the rows were added. If ``cohort`` or ``dropped``
+            names a client that does not exist. If the cohort is not everybody and the
+            aggregate has ``dropped`` or channels bound inside, which count its rows.
+        InvalidUpdateError: If a client's training diverges to NaN or Inf.
 
     Reference:
         McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
         Karimireddy et al., ICML 2020, Algorithm 1, option II. https://arxiv.org/abs/1910.06378
     """
-    server_optimizer = server_optimizer or sgd(1.0)
+    parts = as_parts(parts, len(data.y))
+    cohort = _checked_cohort(cohort, len(parts))
+    everybody = cohort == list(range(len(parts)))
+    passed_on = {}
+    if not everybody or dropped is not None:
+        _require_fitting(aggregate, everybody=everybody, dropped=dropped)
+    if dropped is not None:
+        passed_on["dropped"] = _leavers(dropped, state.round_number + 1, len(parts))
+    state, result = _one_round(
+        state,
+        cohort,
+        model=model,
+        data=data,
+        parts=parts,
+        learning_rate=learning_rate,
+        rng=as_generator("rng", rng),
+        batch_size=batch_size,
+        local_epochs=local_epochs,
+        weigh_by_examples=weigh_by_examples,
+        aggregate=aggregate,
+        server_optimizer=server_optimizer or sgd(1.0),
+        proximal_mu=proximal_mu,
+        scaffold=scaffold,
+        passed_on=passed_on,
+    )
+    if not everybody:
+        result = replace(result, transcript=result.transcript.renumbered(cohort))
+    return state, result
+
+
+def _one_round(
+    state: ServerState,
+    cohort: list[int],
+    *,
+    model: keras.Model,
+    data: Dataset,
+    parts: Sequence[np.ndarray],
+    learning_rate: float,
+    rng: np.random.Generator,
+    batch_size: int,
+    local_epochs: int,
+    weigh_by_examples: bool,
+    aggregate: Callable[..., AggregateResult],
+    server_optimizer: ServerOptimizer,
+    proximal_mu: float,
+    scaffold: bool,
+    passed_on: dict[str, Any],
+) -> tuple[ServerState, AggregateResult]:
+    """Do a round whose arguments are checked; its transcript still counts rows."""
     own = [parts[client] for client in cohort]
     weights = [len(part) for part in own] if weigh_by_examples else None
     controls = _checked_controls(state, scaffold, weights, proximal_mu)
-    if own:
-        batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
-        rows = train_cohort(
-            model,
-            state.params,
-            data.x,
-            data.y,
-            batches,
-            learning_rate,
-            proximal_mu=proximal_mu,
-            corrections=controls and _corrections(controls, cohort),
+    if "dropped" in passed_on:
+        leavers = passed_on["dropped"]
+        rows = {row: leavers[client] for row, client in enumerate(cohort) if client in leavers}
+        passed_on = passed_on | {"dropped": rows}
+    if wants(aggregate, "cohort"):
+        passed_on = passed_on | {"cohort": tuple(cohort)}
+    with _errors_of(cohort):
+        if own:
+            batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
+            rows = train_cohort(
+                model,
+                state.params,
+                data.x,
+                data.y,
+                batches,
+                learning_rate,
+                proximal_mu=proximal_mu,
+                corrections=controls and _corrections(controls, cohort),
+            )
+            if controls:
+                steps = [len(batch) for batch in batches]
+                changes = control_changes(rows, controls.server, steps, learning_rate)
+                rows = np.hstack([rows, changes])
+        else:
+            rows = np.empty((0, (2 if controls else 1) * len(state.params)), dtype=np.float32)
+        result = aggregate(rows, weights, **passed_on)
+    if not set(result.included) <= set(range(len(cohort))):
+        raise InvalidParameterError(
+            f"the aggregate must say which of the {len(cohort)} rows it included, counted from 0, "
+            f"got {result.included}"
         )
-        if controls:
-            steps = [len(batch) for batch in batches]
-            changes = control_changes(rows, controls.server, steps, learning_rate)
-            rows = np.hstack([rows, changes])
-    else:
-        rows = np.empty((0, (2 if controls else 1) * len(state.params)), dtype=np.float32)
-    result = aggregate(rows, weights)
     update = result.update
     if controls:
         update, change = _halves(result, rows.shape[1])
     params, optimizer_state = server_optimizer.apply(state.params, update, state.optimizer_state)
     if controls:
-        sent = {int(cohort[row]): changes[row] for row in result.included}
+        sent = {cohort[row]: changes[row] for row in result.included}
         controls = _moved(controls, sent, len(sent) / len(parts) * change)
-    return ServerState(params, optimizer_state, state.round_number + 1, controls), result
+    included = tuple(sorted(cohort[row] for row in result.included))
+    state = ServerState(params, optimizer_state, state.round_number + 1, controls)
+    return state, replace(result, included=included)
+
+
+@contextmanager
+def _errors_of(cohort: Sequence[int]) -> Iterator[None]:
+    """Let errors about a row of the cohort name the client of the federation.
+
+    Training, aggregation and protocols know rows alone. Here, and nowhere else, a row
+    gets the number of its client.
+    """
+    try:
+        yield
+    except FltutorError as error:
+        error.renumber(cohort)
+        if hasattr(error, "transcript"):  # of a protocol that was aborted
+            error.transcript = error.transcript.renumbered(cohort)
+        raise
+
+
+def _checked_cohort(cohort: Sequence[int], num_clients: int) -> list[int]:
+    """The numbers of the clients that take part, or what is wrong with them."""
+    most = num_clients - 1
+    cohort = [as_whole("a client in cohort", client, least=0, most=most) for client in cohort]
+    if len(set(cohort)) < len(cohort):
+        raise InvalidParameterError(f"cohort must name each client once, got {cohort}")
+    return cohort
+
+
+def _leavers(dropped: Dropped, round_number: int, num_clients: int) -> dict[int, Phase]:
+    """Who leaves in this round, by client number, or what is wrong with it."""
+    leavers = dropped(round_number) if callable(dropped) else dropped
+    if leavers is not None and not isinstance(leavers, Mapping):
+        raise InvalidParameterError(
+            "dropped must map clients to the Phase in which they leave, or be a function of the "
+            f"round that gives such a mapping, got {type(leavers).__name__}"
+        )
+    leavers = dict(leavers or {})
+    uploaders(num_clients, leavers)  # refuses who does not exist, and what is no phase
+    return {as_whole("a client in dropped", client): phase for client, phase in leavers.items()}
+
+
+def _require_fitting(
+    aggregate: Callable[..., AggregateResult],
+    *,
+    everybody: bool,
+    dropped: Dropped | None = None,
+    budget: PrivacyBudget | None = None,
+) -> dict[str, list[Any]]:
+    """Refuse what is bound inside an aggregate and does not fit; give the budgets and clips."""
+    bound = list(bound_in(aggregate))
+    leaving = [each for name, each in bound if name == "dropped" and isinstance(each, Mapping)]
+    budgets = [each for _, each in bound if isinstance(each, PrivacyBudget)]
+    clips = [each for _, each in bound if isinstance(each, AdaptiveClip)]
+    for name, given, inside in (("dropped", dropped, leaving), ("budget", budget, budgets)):
+        if given is None:
+            continue
+        if any(inside):
+            raise InvalidParameterError(
+                f"{name} is given, and another one is bound inside the aggregate: needed only one"
+            )
+        if not takes(aggregate, name):
+            raise InvalidParameterError(
+                f"{name} is given, and the aggregate takes no argument {name}: needed one that "
+                f"does, such as {'dp_mean' if name == 'budget' else 'mean'}"
+            )
+    if not everybody and any(leaving):
+        raise InvalidParameterError(
+            "dropped is bound inside the aggregate, where it counts rows of a cohort that is not "
+            "everybody: give dropped to the run instead, by client number"
+        )
+    if not everybody and any(isinstance(each, Sessions) for _, each in bound):
+        raise InvalidParameterError(
+            "sessions are bound inside the aggregate, where they belong to rows of a cohort that "
+            "is not everybody: leave them out, and each round connects anew"
+        )
+    if budget is not None:
+        budgets = [budget]
+    return {"budgets": list({id(each): each for each in budgets}.values()), "clips": clips}
 
 
 def _checked_controls(
@@ -270,7 +465,7 @@ def federated_rounds(
     parts: Sequence[np.ndarray],
     *,
     learning_rate: float,
-    seed: int = 0,
+    seed: int | None = 0,
     start: np.ndarray | None = None,
     client_fraction: float = 1.0,
     poisson_sampling: bool = False,
@@ -281,6 +476,8 @@ def federated_rounds(
     server_optimizer: ServerOptimizer | None = None,
     proximal_mu: float = 0.0,
     scaffold: bool = False,
+    dropped: Dropped | None = None,
+    budget: PrivacyBudget | None = None,
 ) -> Iterator[Round]:
     """Train without end, yielding each round; the first is the untrained model.
 
@@ -292,8 +489,11 @@ def federated_rounds(
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client, from :mod:`fltutor.data`.
         learning_rate: Step size of the clients' SGD.
-        seed: Seed of sampling and shuffling; equal seeds give equal runs on one machine.
-        start: Weights to start from, shape (d,); None takes the model's own.
+        seed: Seed of sampling and shuffling; equal seeds give equal runs on one machine. None
+            draws both from the operating system: needed where a privacy claim counts on
+            nobody knowing who took part.
+        start: Weights to start from, shape (d,), as ``get_params(model)`` gives them; None
+            takes the model's own.
         client_fraction: Share of the clients in a round, 0 to 1. At least one takes part
             under fixed-size sampling.
         poisson_sampling: Each client takes part by its own coin toss with probability
@@ -306,57 +506,154 @@ def federated_rounds(
         server_optimizer: As in :func:`run_round`.
         proximal_mu: As in :func:`run_round`.
         scaffold: As in :func:`run_round`.
+        dropped: As in :func:`run_round`.
+        budget: Charged by the aggregate, such as ``dp_mean``, before each round; how the run
+            samples is filled in. A budget that is bound inside the aggregate is treated alike.
+            A second run with it spends what is left.
 
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
-        InvalidParameterError: If ``client_fraction`` is outside (0, 1], or ``scaffold`` comes
-            with example weights or ``proximal_mu``.
+        InvalidParameterError: If an argument is out of range, or ``scaffold`` comes
+            with example weights or ``proximal_mu``. If the budget counts on less than this
+            sampling costs. If an adaptive clip has followed the clients of rounds that the
+            budget did not pay for. If clients are sampled, and the aggregate has ``dropped``
+            or channels bound inside. What the aggregate makes for itself in its body cannot be
+            seen: see :func:`fltutor.aggregation.arguments.bound_in`.
         InvalidUpdateError: If a client's training diverges to NaN or Inf.
     """
-    if not 0 < client_fraction <= 1:
-        raise InvalidParameterError(f"client_fraction must be in (0, 1], got {client_fraction}")
+    parts = as_parts(parts, len(data.y))
+    seed = seed if seed is None else as_whole("seed", seed, least=0)
+    params = get_params(model) if start is None else _as_params("start", model, start)
     server_optimizer = server_optimizer or sgd(1.0)
-    rng = np.random.default_rng(seed)
-    params = get_params(model) if start is None else np.array(start, dtype=np.float32)
-    state = ServerState(params, server_optimizer.init(params))
-    yield Round(0, params, *evaluate(model, params, data.x_test, data.y_test))
+    sampling = _Sampling.of(client_fraction, poisson_sampling, len(parts))
+    if budget is not None and not isinstance(budget, PrivacyBudget):
+        raise InvalidParameterError(
+            f"budget must be a PrivacyBudget or None, got {type(budget).__name__}"
+        )
+    if dropped is not None and not callable(dropped):
+        _leavers(dropped, 1, len(parts))  # refuses
+    everybody = sampling.kind == "none"
+    found = _require_fitting(aggregate, everybody=everybody, dropped=dropped, budget=budget)
+    for clip in found["clips"]:
+        _require_paid(clip, found["budgets"])
+    for each in found["budgets"]:
+        each.match(sampling.kind, sampling.rate, seeded=seed is not None)
+    return _rounds(
+        ServerState(params, server_optimizer.init(params)),
+        sampling,
+        seed,
+        dropped,
+        {} if budget is None else {"budget": budget},
+        model=model,
+        data=data,
+        parts=parts,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        local_epochs=local_epochs,
+        weigh_by_examples=weigh_by_examples,
+        aggregate=aggregate,
+        server_optimizer=server_optimizer,
+        proximal_mu=proximal_mu,
+        scaffold=scaffold,
+    )
+
+
+def _rounds(
+    state: ServerState,
+    sampling: _Sampling,
+    seed: int | None,
+    dropped: Dropped | None,
+    passed_on: dict[str, Any],
+    *,
+    model: keras.Model,
+    data: Dataset,
+    parts: Sequence[np.ndarray],
+    scaffold: bool,
+    **settings: Any,
+) -> Iterator[Round]:
+    rng, params = np.random.default_rng(seed), state.params
+    test = (as_examples("x_test", data.x_test), as_labels("y_test", data.y_test))
+    yield Round(0, params, *_evaluate(model, params, *test, names=("x_test", "y_test")))
     while True:
-        start = time.perf_counter()
-        if poisson_sampling:
-            cohort = np.flatnonzero(rng.random(len(parts)) < client_fraction)
-        else:
-            size = max(1, round(client_fraction * len(parts)))
-            cohort = np.sort(rng.choice(len(parts), size, replace=False))
-        state, result = run_round(
+        began = time.perf_counter()
+        cohort = sampling.draw(rng if seed is not None else None)
+        if dropped is not None:
+            leavers = _leavers(dropped, state.round_number + 1, len(parts))
+            passed_on = passed_on | {"dropped": leavers}
+        state, result = _one_round(
             state,
             cohort,
             model=model,
             data=data,
             parts=parts,
-            learning_rate=learning_rate,
             rng=rng,
-            batch_size=batch_size,
-            local_epochs=local_epochs,
-            weigh_by_examples=weigh_by_examples,
-            aggregate=aggregate,
-            server_optimizer=server_optimizer,
-            proximal_mu=proximal_mu,
             scaffold=scaffold,
+            passed_on=passed_on,
+            **settings,
         )
-        accuracy, loss = evaluate(model, state.params, data.x_test, data.y_test)
+        accuracy, loss = _evaluate(model, state.params, *test, names=("x_test", "y_test"))
+        spent = result.spent
+        lucky = spent is not None and spent.sampling != "none" and spent.sampling_rate < 1
         yield Round(
             state.round_number,
             state.params,
             accuracy,
             loss,
-            cohort=tuple(int(client) for client in cohort),
-            included=tuple(int(cohort[row]) for row in result.included),
+            cohort=tuple(cohort),
+            included=result.included,
             bytes_up=result.transcript.bytes_sent(receiver=SERVER),
             bytes_down=len(cohort) * 4 * len(params) * (2 if scaffold else 1),
-            seconds=time.perf_counter() - start,
+            seconds=time.perf_counter() - began,
             clip_norm=result.clip_norm,
-            spent=result.spent,
-            demonstration=result.demonstration,
+            spent=spent,
+            demonstration=result.demonstration or (lucky and seed is not None),
+        )
+
+
+class _Sampling(NamedTuple):
+    """Who takes part in a round, as an accountant calls it."""
+
+    kind: str
+    rate: float
+    num_clients: int
+    by_coins: bool
+
+    @classmethod
+    def of(cls, client_fraction: float, poisson_sampling: bool, num_clients: int) -> _Sampling:
+        """What a run with these settings does."""
+        fraction = as_real("client_fraction", client_fraction, above=0, most=1)
+        if poisson_sampling:
+            kind, rate = "poisson", fraction
+        else:
+            kind, rate = "fixed-size", max(1, round(fraction * num_clients)) / num_clients
+        return cls(kind if rate < 1 else "none", rate, num_clients, bool(poisson_sampling))
+
+    def draw(self, rng: np.random.Generator | None) -> list[int]:
+        """The clients of one round, ascending; by the operating system if there is no ``rng``."""
+        n, size = self.num_clients, round(self.rate * self.num_clients)
+        if self.by_coins:
+            coins = _system_coins(n) if rng is None else rng.random(n)
+            return np.flatnonzero(coins < self.rate).tolist()
+        if rng is None:
+            return sorted(secrets.SystemRandom().sample(range(n), size))
+        return np.sort(rng.choice(n, size, replace=False)).tolist()
+
+
+def _system_coins(size: int) -> np.ndarray:
+    """Numbers in [0, 1) from the operating system, with the 53 bits that a float64 has."""
+    words = np.frombuffer(secrets.token_bytes(8 * size), np.uint64)
+    return (words >> np.uint64(11)) * 2.0**-53
+
+
+def _require_paid(clip: AdaptiveClip, budgets: Sequence[PrivacyBudget]) -> None:
+    """Refuse an adaptive clip that tells about clients of rounds that nobody paid for."""
+    moved = len(clip.path) - 1
+    paid = max((budget.rounds for budget in budgets), default=0)
+    if moved > paid:
+        raise InvalidParameterError(
+            f"the adaptive clip has followed the clients of {moved} rounds, and the budget of this "
+            f"run has paid for {paid}: take a new one, AdaptiveClip(start), or the budget of "
+            "those rounds"
         )
 
 
@@ -371,17 +668,23 @@ def run_federated(
 ) -> History:
     """Train for a number of rounds and keep what happened.
 
-    Interrupting the running cell ends the run, and so does a privacy budget that refuses
-    the next round; the rounds done are returned.
+    A run that is stopped keeps the rounds that were done: by an interrupt of the running cell,
+    by a privacy budget that refuses the next round, or by any other error of this package in
+    a later round, such as a client that diverges. ``history.stopped_by`` says why. An
+    error before the first round is finished is raised. So is, always, an error that is
+    not of this package: a mistake in a program should not pass for a short run.
 
     Args:
         model: Gives the architecture and, by its weights, the starting point.
         data: The examples of all clients, and the test examples.
         parts: One array of example indices per client, from :mod:`fltutor.data`.
         rounds: How many rounds, at least 0.
-        progress: Show a progress bar.
+        progress: Show a progress bar, and say why if the run stops early.
         settings: As in :func:`federated_rounds`: ``learning_rate``, ``seed``,
-            ``client_fraction``, ``batch_size``, ``local_epochs``, ``aggregate``, ...
+            ``client_fraction``, ``batch_size``, ``local_epochs``, ``aggregate``, ``budget``, ...
+
+    Raises:
+        FltutorError: As :func:`federated_rounds`, before the first round is finished.
 
     Example:
         >>> from fltutor.data import load_digits, partition_iid
@@ -392,17 +695,18 @@ def run_federated(
         >>> len(history.rounds), bool(history.accuracy[3] > 0.8)
         (4, True)
     """
-    if not isinstance(rounds, int | np.integer) or rounds < 0:
-        raise InvalidParameterError(f"rounds must be a whole number of at least 0, got {rounds}")
+    rounds = as_whole("rounds", rounds, least=0)
     running = federated_rounds(model, data, parts, **settings)
     history = History([next(running)])
     try:
-        for _ in progress_bar(range(int(rounds)), "rounds", show=progress):
+        for _ in progress_bar(range(rounds), "rounds", show=progress):
             history.rounds.append(next(running))
-    except KeyboardInterrupt:
-        history.interrupted = True
-    except BudgetExceededError:
-        history.out_of_budget = True
+    except (FltutorError, KeyboardInterrupt) as error:
+        if len(history.rounds) == 1 and isinstance(error, FltutorError):
+            raise
+        history.stopped_by = error.with_traceback(None)  # whose frames hold models and keys
+        if progress:
+            print(history)
     return history
 
 
@@ -411,8 +715,16 @@ def evaluate(
 ) -> tuple[float, float]:
     """Accuracy (0 to 1) and mean cross-entropy (nats) of the model with weights ``params``.
 
+    Args:
+        model: Gives the architecture; its own weights are not used.
+        params: Shape (d,), as ``get_params(model)`` gives them.
+        x: Examples, shape (N, ...), as in :func:`fltutor.data.as_examples`.
+        y: Their labels, as in :func:`fltutor.data.as_labels`.
+
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
+        InvalidParameterError: If labels or examples are none, a label has no output, an example
+            holds NaN or Inf, or ``params`` is no vector of the model's weights.
         InvalidUpdateError: If the weights are so large that an output is NaN or Inf.
 
     Example:
@@ -423,6 +735,15 @@ def evaluate(
         >>> accuracy < 0.3
         True
     """
+    y = as_labels("y", y)
+    x = as_examples("x", x, num_examples=len(y))
+    return _evaluate(model, _as_params("params", model, params), x, y, names=("x", "y"))
+
+
+def _evaluate(
+    model: keras.Model, params: np.ndarray, x: np.ndarray, y: np.ndarray, names: tuple[str, str]
+) -> tuple[float, float]:
+    """Accuracy and loss on checked examples, called by these names in messages."""
     require_trainable_by_sgd(model)
     shapes = params_spec(model).shapes
     sizes = [int(np.prod(shape)) for shape in shapes]
@@ -433,13 +754,40 @@ def evaluate(
         )
     ]
     logits = model.stateless_call(weights, [], tf.convert_to_tensor(x), training=False)[0].numpy()
+    y = as_labels(names[1], y, num_classes=logits.shape[-1])
     if not np.isfinite(logits).all():
-        raise InvalidUpdateError(
-            f"the model gives NaN or Inf with weights of up to {np.abs(params).max():.2g}: "
-            "training has diverged; a smaller learning rate may help"
-        )
+        raise _not_finite(names[0], x, params)
     logits = logits.astype(np.float64)
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     accuracy = float((logits.argmax(axis=1) == y).mean())
     return accuracy, float(-log_probabilities[np.arange(len(y)), y].mean())
+
+
+def _not_finite(name: str, x: np.ndarray, params: np.ndarray) -> FltutorError:
+    """Why outputs are NaN or Inf: an example that is, or weights that ran away."""
+    if x.dtype.kind not in "iub":
+        bad = ~np.isfinite(x.reshape(len(x), -1)).all(axis=1)
+        if bad.any():
+            return InvalidParameterError(f"{name} holds NaN or Inf in example {bad.argmax()}")
+    return InvalidUpdateError(
+        f"the model gives NaN or Inf with weights of up to {np.abs(params).max():.2g}: "
+        "training has diverged; a smaller learning rate may help"
+    )
+
+
+def _as_params(name: str, model: keras.Model, params: np.ndarray) -> np.ndarray:
+    """The weights as one vector, float32, shape (d,), or what is wrong with them."""
+    size = params_spec(model).size
+    if isinstance(params, list | tuple) and any(np.ndim(each) for each in params):
+        raise InvalidParameterError(
+            f"{name} must be one vector of shape ({size},), got a list of arrays, as "
+            f"model.get_weights() gives it: write {name}=get_params(model)"
+        )
+    params = as_array(name, params)
+    if params.shape != (size,) or params.dtype.kind not in "fiu":
+        raise InvalidParameterError(
+            f"{name} must be one vector of shape ({size},), as get_params(model) gives it, got "
+            f"{params.dtype} of shape {params.shape}"
+        )
+    return params.astype(np.float32)

@@ -1,0 +1,100 @@
+"""What an aggregate takes, and what is bound inside it already: found before the first round."""
+
+from __future__ import annotations
+
+import dis
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+
+def takes(function: Callable, name: str) -> bool:
+    """Whether a function takes an argument of this name, or any that is named.
+
+    Example:
+        >>> takes(lambda updates, weights: updates, "dropped")
+        False
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # written in C, or not callable
+        return False
+    return any(p.name == name or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def wants(function: Callable, name: str) -> bool:
+    """Whether a function has an argument of this name itself, and nothing is bound to it yet.
+
+    Example:
+        >>> wants(lambda updates, weights, cohort: updates, "cohort")
+        True
+    """
+    try:
+        parameters = inspect.signature(function, follow_wrapped=False).parameters
+    except (TypeError, ValueError):
+        return False
+    return name in parameters and any(
+        parameters[name].default is nothing for nothing in (None, inspect.Parameter.empty)
+    )
+
+
+def bound_in(function: Callable) -> Iterator[tuple[str, Any]]:
+    """Yield what a function carries inside, each with its name, as far as it shows.
+
+    That is what partials bind, also partials inside partials; default values; what a closure
+    remembers; the global names that a function outside this package uses; what a callable
+    object keeps; and the entries of a dictionary among all these. What a function makes for
+    itself while it runs does not show: an argument written out in its body, or a function that
+    it imports.
+
+    Example:
+        >>> dict(bound_in(partial(partial(sum, start=3))))["start"]
+        3
+    """
+    waiting: list[tuple[str, Any, dict | None]] = [("", function, None)]
+    seen: set[int] = set()
+    while waiting:
+        name, value, home = waiting.pop()
+        yield name, value
+        if id(value) not in seen:
+            seen.add(id(value))
+            waiting += _inside(value, home)
+
+
+def _inside(value: Any, home: dict | None) -> list[tuple[str, Any, dict | None]]:
+    """One step inwards. ``home`` is the module whose global names led here, if any."""
+    found: list[tuple[str, Any]] = []
+    if isinstance(value, partial):
+        found = [("", value.func), *(("", each) for each in value.args), *value.keywords.items()]
+    elif isinstance(value, MethodType):
+        found = [("", value.__self__), ("", value.__func__)]
+    elif isinstance(value, FunctionType):
+        variables = inspect.signature(value, follow_wrapped=False).parameters.values()
+        found = [(p.name, p.default) for p in variables if p.default is not p.empty]
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
+            try:
+                found.append((name, cell.cell_contents))
+            except ValueError:  # not filled yet
+                continue
+        own = value.__globals__
+        outside = not str(own.get("__name__")).startswith("fltutor")
+        if outside and (home is None or home is own):
+            names = set(_global_names(value.__code__)) & own.keys()
+            return [(n, each, home) for n, each in found] + [(n, own[n], own) for n in names]
+    elif isinstance(value, Mapping):
+        found = [(str(name), each) for name, each in value.items()]
+    elif callable(value) and not isinstance(value, type) and home is None:
+        home, found = {}, list(getattr(value, "__dict__", {}).items())
+    return [(name, each, home) for name, each in found]
+
+
+def _global_names(code: CodeType) -> Iterator[str]:
+    """The global names that a function uses, also in functions inside it."""
+    for instruction in dis.get_instructions(code):
+        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
+            yield instruction.argval
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _global_names(constant)
