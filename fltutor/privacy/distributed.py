@@ -38,8 +38,8 @@ from fltutor.privacy.accounting import (
     ORDERS,
     REPLACE_ONE,
     PrivacySpent,
-    _epsilon_from_rdp,
     _checked_rounds,
+    _epsilon_from_rdp,
 )
 from fltutor.privacy.discrete import LARGEST_SIGMA, delta_of_sampling, largest_draw
 
