@@ -68,9 +68,9 @@ class Round:
         self.rows = np.arange(3.0 * num_clients).reshape(num_clients, 3) if rows is None else rows
         self.identities = [Identity.generate(client_name(i)) for i in range(num_clients)]
         self.directory = Directory(identity.public for identity in self.identities)
+        signing = [(identity, self.directory) for identity in self.identities]
         self.clients = [
-            SecAggClient(i, self.session, self.identities[i], self.directory)
-            for i in range(num_clients)
+            SecAggClient(i, self.session, *signing[i] if active else ()) for i in range(num_clients)
         ]
         self.server = SecAggServer(self.session)
 
@@ -666,20 +666,43 @@ def without_pair_masks(run, upload, keys):
     return values
 
 
-def test_signatures_that_are_missing_doubled_strange_or_old_are_refused():
+JUNK_SIGNATURES = {
+    "somebody's, again": lambda good: good[0],
+    "a stranger's": lambda good: replace(good[4], client=9),
+    "of another list": lambda good: replace(good[4], signature=good[3].signature),
+    "noise": lambda good: replace(good[4], signature=bytes(64)),
+    "too short": lambda good: replace(good[4], signature=b"junk"),
+    "no bytes": lambda good: replace(good[4], signature=None),
+    "no number": lambda good: replace(good[4], client="4"),
+    "no signature": lambda good: "junk",
+}
+
+
+@pytest.mark.parametrize("junk", JUNK_SIGNATURES.values(), ids=JUNK_SIGNATURES)
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_junk_signature_is_not_counted_and_enough_good_ones_are_enough(junk, place):
     run = Round(active=True).keys().shares().uploads().signatures()
-    request, client = run.requests[0], run.clients[0]
-    good = request.signatures
-    with pytest.raises(
-        AuthenticationError, match="3 clients signed its list of survivors, needed 4"
-    ):
-        client.unmask(replace(request, signatures=good[:3]))
-    with pytest.raises(ProtocolAbort, match="a stranger or comes twice"):
-        client.unmask(replace(request, signatures=(*good[:3], good[0])))
-    with pytest.raises(ProtocolAbort, match="a stranger or comes twice"):
-        client.unmask(replace(request, signatures=(*good[:3], replace(good[3], client=9))))
-    with pytest.raises(AuthenticationError, match="'client 4' did not sign"):
-        client.unmask(replace(request, signatures=(*good[:3], replace(good[3], client=4))))
+    good = run.requests[0].signatures
+    for client, request in run.requests.items():
+        few = [*good[:3]]
+        few.insert(place, junk(good))
+        with pytest.raises(AuthenticationError, match=r"3 clients signed .* needed 4") as refusal:
+            run.clients[client].unmask(replace(request, signatures=tuple(few)))
+        assert str(refusal.value).startswith(f"client {client} refuses the unmask request")
+        enough = [*good[:4]]
+        enough.insert(place, junk(good))
+        run.requests[client] = replace(request, signatures=tuple(enough))
+    run.finish_from("reveals")
+
+
+def test_a_junk_signature_is_named_where_good_ones_are_too_few():
+    run = Round(active=True).keys().shares().uploads().signatures()
+    good = run.requests[0].signatures
+    lie = replace(run.requests[0], signatures=(*good[:3], replace(good[3], client=4)))
+    with pytest.raises(AuthenticationError, match=r"not counted: .*'client 4' did not sign"):
+        run.clients[0].unmask(lie)
+    with pytest.raises(AuthenticationError, match=r"3 clients signed .* needed 4$"):
+        run.clients[0].unmask(replace(lie, signatures=good[:3]))
     run.finish_from("reveals")
 
 
@@ -1089,8 +1112,8 @@ def test_more_demands_need_more_neighbours():
     ("settings", "message"),
     [
         (dict(num_clients=10, corrupt=0.5, dropouts=0.4), "10 clients are too few"),
-        (dict(num_clients=100, corrupt=-0.1, dropouts=0.1), "corrupt must be a fraction"),
-        (dict(num_clients=100, corrupt=0.1, dropouts=1.0), "dropouts must be a fraction"),
+        (dict(num_clients=100, corrupt=-0.1, dropouts=0.1), "corrupt must be.* at least 0"),
+        (dict(num_clients=100, corrupt=0.1, dropouts=1.0), "dropouts must be.* below 1"),
         (dict(num_clients=100, corrupt=0.6, dropouts=0.5), "must be below 1"),
         (dict(num_clients=100, corrupt=0.1, dropouts=0.1, security_bits=0), "security_bits"),
     ],

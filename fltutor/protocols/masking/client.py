@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import wraps
+from threading import Lock
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 
+from fltutor.border import as_array, as_whole
 from fltutor.crypto import aead, shamir
 from fltutor.crypto.keys import (
     Directory,
@@ -26,6 +30,7 @@ from fltutor.errors import (
     InvalidParameterError,
     InvalidUpdateError,
     ProtocolAbort,
+    WireFormatError,
 )
 from fltutor.protocols.masking.messages import (
     DealtShares,
@@ -38,6 +43,7 @@ from fltutor.protocols.masking.messages import (
     SurvivorSignature,
     UnmaskRequest,
     Upload,
+    find_flaw,
 )
 from fltutor.protocols.masking.session import Session
 from fltutor.transcript import Phase, client_name
@@ -56,18 +62,40 @@ class _Agreed(NamedTuple):
     mask: Secret
 
 
+def _in_turn(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let one thread after the other in, and only where the client was made."""
+
+    @wraps(method)
+    def turn(self, *arguments, **named):
+        if (os.getpid(), id(self)) != self._origin:  # first: a fork may have copied a held lock
+            raise CopyRefusedError(
+                f"client {self.number} answers once, where it was made: this one is a fork or a "
+                "copy, and would answer again"
+            )
+        with self._lock:
+            return method(self, *arguments, **named)
+
+    return turn
+
+
 class SecAggClient:
     """A client: one method for each round, each of which it answers once.
 
     It checks what the server says before it answers. A refused message leaves the
-    client as it was, and reveals nothing; the error says why.
+    client as it was, and reveals nothing; the error says why. Where a peer's keys or shares
+    are refused, the error's ``peer`` is its number: whoever runs the server can leave it out,
+    see :meth:`SecAggServer.exclude`. Threads take turns, so each round is answered once; a fork
+    or a copy of a client, which would answer once more, refuses.
 
     Args:
         number: Its number, from 0.
-        session: What all agreed on.
+        session: What all agreed on, from a source that is trusted with it; see
+            :mod:`fltutor.protocols.masking.session`.
         identity: Its signing key, named ``"client 3"`` for number 3; needed, like the
-            directory of all identities, where the server may be active.
-        directory: See :class:`~fltutor.crypto.keys.Directory`.
+            directory of all identities, where the server may be active. A client that has
+            one signs its keys, whatever the session says.
+        directory: See :class:`~fltutor.crypto.keys.Directory`. A client that has one believes
+            signed keys only, whatever the session says.
         allow_clipping: Clip values beyond the session's grid, and count them in
             ``num_clipped``, instead of refusing the row.
 
@@ -86,10 +114,12 @@ class SecAggClient:
         "_held",
         "_identity",
         "_key_digest",
+        "_lock",
         "_mask_keys",
         "_mask_private",
         "_next",
         "_opening_keys",
+        "_origin",
         "_pair_seeds",
         "_seed",
         "_signed",
@@ -109,10 +139,15 @@ class SecAggClient:
         *,
         allow_clipping: bool = False,
     ):
-        if not 0 <= number < session.num_clients:
-            raise InvalidParameterError(
-                f"number must be in 0 to {session.num_clients - 1}, got {number}"
-            )
+        for name, value, kind in (
+            ("session", session, Session),
+            ("identity", identity, Identity | None),
+            ("directory", directory, Directory | None),
+        ):
+            if not isinstance(value, kind):
+                needed = getattr(kind, "__name__", kind)
+                raise InvalidParameterError(f"{name} must be {needed}, got {type(value).__name__}")
+        number = as_whole("number", number, least=0, most=session.num_clients - 1)
         if session.active_server and (identity is None or directory is None):
             raise InvalidParameterError(
                 f"client {number} needs an identity and a directory against an active server"
@@ -127,9 +162,11 @@ class SecAggClient:
         self._next: int = Phase.KEYS
         self._adverts: dict[int, KeyAdvert] = {}
         self._held: dict[int, tuple[Share, Share]] = {}  # by dealer: of its mask key, of its seed
+        self._lock, self._origin = Lock(), (os.getpid(), id(self))
 
     # --- 1. keys ---------------------------------------------------------------------------------
 
+    @_in_turn
     def advertise_keys(self) -> KeyAdvert:
         """Draw two fresh key pairs and publish their public halves."""
         self._turn(Phase.KEYS)
@@ -137,17 +174,19 @@ class SecAggClient:
         self._mask_private = os.urandom(32)
         self._mask_keys = KeyPair.from_bytes(self._mask_private)
         self._transport_keys = KeyPair.generate()
-        advert = KeyAdvert(self.number, self._transport_keys.public_key, self._mask_keys.public_key)
-        if self.session.active_server:
+        public_keys = self._transport_keys.public_key, self._mask_keys.public_key
+        advert = KeyAdvert(self.number, *public_keys, self.session.digest)
+        if self._identity is not None:
             signed = self.session.signed_keys(advert)
             signature = self._identity.sign(signed, purpose=KEYS_PURPOSE)
-            advert = KeyAdvert(self.number, advert.transport_key, advert.mask_key, signature)
+            advert = replace(advert, signature=signature)
         self._adverts = {self.number: advert}
         self._next = Phase.SHARES
         return advert
 
     # --- 2. shares -------------------------------------------------------------------------------
 
+    @_in_turn
     def deal_shares(self, keys: KeyList) -> DealtShares:
         """Deal shares of the mask key and of a new self-mask's seed, sealed for each holder.
 
@@ -190,6 +229,7 @@ class SecAggClient:
 
     def _checked_adverts(self, keys: KeyList) -> dict[int, KeyAdvert]:
         what = "key list"
+        self._require_well_formed(keys, KeyList, what)
         adverts = {advert.client: advert for advert in keys.adverts}
         self._require_clients([advert.client for advert in keys.adverts], what)
         if adverts.get(self.number) != self._adverts[self.number]:
@@ -200,18 +240,30 @@ class SecAggClient:
                 public_keys.append(require_public_key(advert.transport_key, "the transport key"))
                 public_keys.append(require_public_key(advert.mask_key, "the mask key"))
             except InvalidParameterError as error:
-                self._refuse(what, f"a key of client {advert.client} cannot be: {error}")
+                why = f"a key of client {advert.client} cannot be: {error}"
+                self._refuse(what, why, advert.client)
         if len(set(public_keys)) < len(public_keys):
             self._refuse(what, "one key comes twice")
-        if self.session.active_server:
-            for client, advert in adverts.items():
-                if advert.signature is None:
-                    raise AuthenticationError(f"the keys of client {client} are not signed")
-                identity = self._directory.find(client_name(client))
-                signed = self.session.signed_keys(advert)
-                identity.verify(advert.signature, signed, purpose=KEYS_PURPOSE)
+        for advert in keys.adverts:
+            if self._directory is not None:
+                self._require_signed(advert)
+            if advert.session != self.session.digest:
+                why = f"client {advert.client} is in another session"
+                self._refuse(what, why, advert.client, AuthenticationError)
         self._require_enough(1 + len(self.session.peers(self.number, adverts)), what)
         return adverts
+
+    def _require_signed(self, advert: KeyAdvert) -> None:
+        what, client = "key list", advert.client
+        if advert.signature is None:
+            why = f"the keys of client {client} are not signed"
+            self._refuse(what, why, client, AuthenticationError)
+        try:
+            identity = self._directory.find(client_name(client))
+            signed = self.session.signed_keys(advert)
+            identity.verify(advert.signature, signed, purpose=KEYS_PURPOSE)
+        except AuthenticationError as error:
+            self._refuse(what, str(error), client, AuthenticationError)
 
     def _agree(self, peer: KeyAdvert) -> _Agreed:
         try:
@@ -220,10 +272,12 @@ class SecAggClient:
                 agree(self._mask_keys, peer.mask_key),
             )
         except InvalidParameterError as error:
-            self._refuse("key list", f"a key of client {peer.client} cannot be: {error}")
+            why = f"a key of client {peer.client} cannot be: {error}"
+            self._refuse("key list", why, peer.client)
 
     # --- 3. upload -------------------------------------------------------------------------------
 
+    @_in_turn
     def upload(self, delivery: Delivery, row: np.ndarray) -> Upload:
         """Open the shares that others dealt to me, and send my row under all masks.
 
@@ -246,9 +300,10 @@ class SecAggClient:
         return Upload(self.number, values)
 
     def _encoded(self, row: np.ndarray) -> tuple[np.ndarray, int]:
-        if np.ndim(row) != 1:
+        row = as_array(f"the update of client {self.number}", row, InvalidUpdateError)
+        if row.ndim != 1:
             raise InvalidUpdateError(
-                f"the update of client {self.number} must be a vector, got shape {np.shape(row)}"
+                f"the update of client {self.number} must be a vector, got shape {row.shape}"
             )
         grid = self.session.grid
         try:
@@ -265,6 +320,9 @@ class SecAggClient:
 
     def _opened(self, delivery: Delivery) -> dict[int, tuple[Share, Share]]:
         what = "delivery of shares"
+        self._require_well_formed(delivery, Delivery, what)
+        if delivery.client != self.number:
+            self._refuse(what, f"it is for client {delivery.client}")
         self._require_clients(delivery.pairs, what)
         strangers = set(delivery.pairs) - set(self._opening_keys)
         if strangers:
@@ -273,23 +331,29 @@ class SecAggClient:
         return {dealer: self._open(dealer, pair) for dealer, pair in delivery.pairs.items()}
 
     def _open(self, dealer: int, pair: SealedPair) -> tuple[Share, Share]:
-        what = f"the shares that client {dealer} dealt"
+        what = f"shares that client {dealer} dealt"
+        if flaw := find_flaw(pair, SealedPair):
+            self._refuse(what, flaw, dealer)
+        number = 1 + self.session.holders(dealer).index(self.number)
+        needed = (number, self.session.threshold)
         try:
             shares = _unseal(pair.sealed, self._opening_keys[dealer])
-        except AuthenticationError as error:
-            raise AuthenticationError(f"client {self.number} refuses {what}: {error}") from None
-        number = 1 + self.session.holders(dealer).index(self.number)
-        commitments = (pair.key_commitment, pair.seed_commitment)
-        for share, commitment in zip(shares, commitments, strict=True):
-            needed = (number, self.session.threshold)
-            if (share.number, share.threshold) != needed:
+            for share, commitment in zip(
+                shares, (pair.key_commitment, pair.seed_commitment), strict=True
+            ):
                 got = (share.number, share.threshold)
-                self._refuse(what, f"number and threshold are {got}, needed {needed}")
-            shamir.require_committed(share, commitment, f"client {self.number} refuses {what}: one")
+                if got != needed:
+                    self._refuse(what, f"number and threshold are {got}, needed {needed}", dealer)
+                shamir.require_committed(share, commitment, "one")
+        except WireFormatError as error:  # it sealed what is no share
+            self._refuse(what, str(error), dealer)
+        except AuthenticationError as error:
+            self._refuse(what, str(error), dealer, AuthenticationError)
         return shares
 
     # --- 4. consistency --------------------------------------------------------------------------
 
+    @_in_turn
     def sign_survivors(self, survivors: Survivors) -> SurvivorSignature:
         """Sign the list of those whose upload arrived, so that all can compare it.
 
@@ -298,7 +362,9 @@ class SecAggClient:
                 not me.
         """
         self._turn(Phase.CONSISTENCY)
-        self._require_survivors(survivors.clients, "list of survivors")
+        what = "list of survivors"
+        self._require_well_formed(survivors, Survivors, what)
+        self._require_survivors(survivors.clients, what)
         signed = self.session.signed_survivors(self._key_digest, survivors.clients)
         signature = self._identity.sign(signed, purpose=SURVIVORS_PURPOSE)
         self._signed = survivors.clients
@@ -307,6 +373,7 @@ class SecAggClient:
 
     # --- 5. unmasking ----------------------------------------------------------------------------
 
+    @_in_turn
     def unmask(self, request: UnmaskRequest) -> Reveal:
         """Reveal my share of each survivor's seed, and of each dropped client's mask key.
 
@@ -321,6 +388,7 @@ class SecAggClient:
         """
         self._turn(Phase.UNMASKING)
         what = "unmask request"
+        self._require_well_formed(request, UnmaskRequest, what)
         both = set(request.survived) & set(request.dropped)
         if both:
             why = "both shares together unmask its row"
@@ -348,21 +416,39 @@ class SecAggClient:
         return reveal
 
     def _require_signatures(self, request: UnmaskRequest) -> None:
-        """At least the threshold of different survivors signed the list that I signed."""
+        """At least the threshold of different survivors signed the list that I signed.
+
+        Enough good ones are enough: what else comes along is not counted, and stops nobody.
+        """
+        what, threshold = "unmask request", self.session.threshold
         if request.survived != self._signed:
-            self._refuse("unmask request", "its survivors are not those of the list that I signed")
+            self._refuse(what, "its survivors are not those of the list that I signed")
         signed = self.session.signed_survivors(self._key_digest, request.survived)
-        signers = [signature.client for signature in request.signatures]
-        if len(set(signers)) < len(signers) or not set(signers) <= set(request.survived):
-            self._refuse("unmask request", "a signature is of a stranger or comes twice")
+        signers, junk = set(), []
         for signature in request.signatures:
+            if len(signers) == threshold:
+                break
+            flaw = self._flaw_of(signature, signed, request.survived)
+            if flaw:
+                junk.append(flaw)
+            else:
+                signers.add(signature.client)
+        if len(signers) < threshold:
+            others = f"; not counted: {'; '.join(junk[:3])}" if junk else ""
+            why = f"{len(signers)} clients signed its list of survivors, needed {threshold}{others}"
+            self._refuse(what, why, error=AuthenticationError)
+
+    def _flaw_of(self, signature: Any, signed: dict, survivors: tuple[int, ...]) -> str | None:
+        if flaw := find_flaw(signature, SurvivorSignature):
+            return flaw
+        if signature.client not in survivors:
+            return f"one of client {signature.client}, who did not survive"
+        try:
             identity = self._directory.find(client_name(signature.client))
             identity.verify(signature.signature, signed, purpose=SURVIVORS_PURPOSE)
-        if len(signers) < self.session.threshold:
-            raise AuthenticationError(
-                f"client {self.number} refuses the unmask request: {len(signers)} clients signed "
-                f"its list of survivors, needed {self.session.threshold}"
-            )
+        except AuthenticationError as error:
+            return str(error)
+        return None
 
     # --- checks that several rounds share --------------------------------------------------------
 
@@ -372,6 +458,10 @@ class SecAggClient:
             raise ProtocolAbort(
                 f"client {self.number} {done} phase {phase.name}: each is answered once, in order"
             )
+
+    def _require_well_formed(self, message: Any, kind: type, what: str) -> None:
+        if flaw := find_flaw(message, kind):
+            self._refuse(what, flaw)
 
     def _require_clients(self, clients: Iterable[int], what: str) -> None:
         """Clients of this session, each once."""
@@ -397,8 +487,16 @@ class SecAggClient:
         if count < threshold:
             self._refuse(what, f"it leaves {count} of the {threshold} clients it takes")
 
-    def _refuse(self, what: str, why: str) -> NoReturn:
-        raise ProtocolAbort(f"client {self.number} refuses the {what}: {why}")
+    def _refuse(
+        self,
+        what: str,
+        why: str,
+        peer: int | None = None,
+        error: type[ProtocolAbort | AuthenticationError] = ProtocolAbort,
+    ) -> NoReturn:
+        refusal = error(f"client {self.number} refuses the {what}: {why}")
+        refusal.peer = peer
+        raise refusal from None
 
     def __repr__(self) -> str:
         phase = "finished" if self._next == _DONE else f"next phase {Phase(self._next).name}"

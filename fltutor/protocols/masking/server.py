@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Collection, Iterable
+from threading import Lock
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,8 +29,9 @@ from fltutor.protocols.masking.messages import (
     SurvivorSignature,
     UnmaskRequest,
     Upload,
+    find_flaw,
 )
-from fltutor.protocols.masking.session import Session
+from fltutor.protocols.masking.session import Session, one_at_a_time
 from fltutor.transcript import Phase
 
 
@@ -44,33 +46,60 @@ class Rejected(NamedTuple):
 class SecAggServer:
     """Collects the messages of each round, then says what all are told next.
 
-    ``receive_...`` takes one client's message, in any order within a round. The method
-    that answers ends the round: whoever is not there by then has left.
+    ``receive_...`` takes one client's message, in any order within a round. One that is refused
+    leaves everything as it was. The method that answers ends the round: whoever is not there by
+    then has left.
+
+    Uploads and revealed shares are not signed. Whoever can alter an upload on its way, or send
+    one in another's name, changes the sum: they need channels that authenticate, such as
+    :mod:`fltutor.crypto.channel`, not only ones that hide.
 
     Args:
         session: What all agreed on.
 
     Attributes:
         rejected: Revealed shares that were not the ones dealt; the sum went on without.
+        excluded: Clients that were left out on purpose, and why.
     """
 
     def __init__(self, session: Session):
+        if not isinstance(session, Session):
+            raise InvalidParameterError(f"session must be a Session, got {session!r}")
         self.session = session
+        self.excluded: dict[int, str] = {}
         self.rejected: list[Rejected] = []
         self._phase = Phase.KEYS
         self._adverts: dict[int, KeyAdvert] = {}
+        self._public_keys: set[bytes] = set()
         self._dealt: dict[int, DealtShares] = {}
+        self._dealers: dict[int, Collection[int]] = {}  # whose shares each client was sent
         self._uploaded: dict[int, None] = {}
         self._total: np.ndarray | None = None
         self._signatures: dict[int, SurvivorSignature] = {}
         self._revealed: dict[int, Reveal] = {}
         self._good: dict[tuple[str, int], list[Share]] = {}
+        self._lock = Lock()
 
     # --- 1. keys ---------------------------------------------------------------------------------
 
+    @one_at_a_time
     def receive_keys(self, advert: KeyAdvert) -> None:
-        """Take the public keys of one client."""
-        self._take(Phase.KEYS, advert.client, range(self.session.num_clients), self._adverts)
+        """Take the public keys of one client.
+
+        Raises:
+            ProtocolAbort: If the message is malformed or out of turn, as in every round; if the
+                client is in another session; if a key of it is another's too.
+        """
+        self._take(Phase.KEYS, advert, KeyAdvert, range(self.session.num_clients), self._adverts)
+        if advert.session != self.session.digest:
+            raise ProtocolAbort(
+                f"client {advert.client} is in another session: its number of clients, threshold, "
+                "graph, grid, kind of server, run or round differs"
+            )
+        keys = {advert.transport_key, advert.mask_key}
+        if len(keys) < 2 or keys & self._public_keys:
+            raise ProtocolAbort(f"client {advert.client} sent a key that comes twice")
+        self._public_keys |= keys
         self._adverts[advert.client] = advert
 
     def key_lists(self) -> dict[int, KeyList]:
@@ -80,6 +109,9 @@ class SecAggServer:
             TooFewClients: If fewer than the threshold are there; so do the other rounds.
         """
         self._end(Phase.KEYS, self._adverts)
+        return self._key_lists()
+
+    def _key_lists(self) -> dict[int, KeyList]:
         present = sorted(self._adverts)
         if self.session.graph is None:
             return dict.fromkeys(present, KeyList(tuple(map(self._adverts.get, present))))
@@ -90,13 +122,14 @@ class SecAggServer:
 
     # --- 2. shares -------------------------------------------------------------------------------
 
+    @one_at_a_time
     def receive_shares(self, dealt: DealtShares) -> None:
         """Take the sealed shares that one client deals.
 
         Raises:
             ProtocolAbort: If they are not for exactly those who should hold them.
         """
-        self._take(Phase.SHARES, dealt.client, self._adverts, self._dealt)
+        self._take(Phase.SHARES, dealt, DealtShares, self._adverts, self._dealt)
         holders = self._with_peers(dealt.client, self._adverts)
         if sorted(dealt.pairs) != holders:
             raise ProtocolAbort(
@@ -107,26 +140,76 @@ class SecAggServer:
     def deliveries(self) -> dict[int, Delivery]:
         """End the round of shares: for each client what the others dealt to it."""
         self._end(Phase.SHARES, self._dealt)
+        return self._deliveries()
+
+    def _deliveries(self) -> dict[int, Delivery]:
+        """What to send to those whose upload is not there yet, without those who are excluded."""
+        dealers = [client for client in sorted(self._dealt) if client not in self.excluded]
+        waiting = [client for client in dealers if client not in self._uploaded]
+        for client in waiting:
+            self._dealers[client] = self.session.peers(client, dealers)
         return {
             client: Delivery(
                 client,
-                {
-                    dealer: self._dealt[dealer].pairs[client]
-                    for dealer in self.session.peers(client, self._dealt)
-                },
+                {dealer: self._dealt[dealer].pairs[client] for dealer in self._dealers[client]},
             )
-            for client in sorted(self._dealt)
+            for client in waiting
         }
+
+    @one_at_a_time
+    def exclude(self, client: int, why: str) -> dict[int, KeyList] | dict[int, Delivery]:
+        """Leave a client out whose keys or shares others refuse, and go on without it.
+
+        It counts as one that left, and is named in ``excluded``. Nobody but the two knows
+        whether a dealer lied or the one that refuses its shares; whoever is at odds with
+        many is the likelier liar. A client that is not asked again loses nothing but its part.
+
+        Args:
+            client: Whom to leave out: before its keys are in anybody's shares, or, once shares
+                were dealt, before its upload is there.
+            why: What to note.
+
+        Returns:
+            What to send anew to those who have not answered: key lists, or deliveries. Uploads
+            that are there carry a mask with it, which those who hold its shares take off.
+
+        Raises:
+            ProtocolAbort: If it is too late, or the client has no part in the round.
+            TooFewClients: If too few are left without it.
+        """
+        present = {Phase.SHARES: self._adverts, Phase.UPLOAD: self._dealt}.get(self._phase, {})
+        if client not in present or client in self.excluded:
+            raise ProtocolAbort(
+                f"client {client!r} cannot be excluded: it has no part in phase {self._phase.name}"
+            )
+        others = [other for other in present if other not in {client, *self.excluded}]
+        if self._phase == Phase.SHARES:
+            late = any(
+                client in self._dealt[other].pairs for other in others if other in self._dealt
+            )
+        else:
+            late = client in self._uploaded
+        if late:
+            raise ProtocolAbort(f"client {client} cannot be excluded any more: start a new round")
+        self._require_enough(self._phase, others)
+        self.excluded[client] = why
+        if self._phase == Phase.UPLOAD:
+            return self._deliveries()
+        del self._adverts[client]
+        self._dealt.pop(client, None)
+        lists = self._key_lists()
+        return {other: keys for other, keys in lists.items() if other not in self._dealt}
 
     # --- 3. upload -------------------------------------------------------------------------------
 
+    @one_at_a_time
     def receive_upload(self, upload: Upload) -> None:
         """Add one masked row; it need not be kept.
 
         Raises:
             InvalidUpdateError: If its length or dtype is not that of the others.
         """
-        self._take(Phase.UPLOAD, upload.client, self._dealt, self._uploaded)
+        self._take(Phase.UPLOAD, upload, Upload, self._dealers, self._uploaded)
         values = upload.values
         if values.dtype != self.session.grid.dtype or values.ndim != 1:
             raise InvalidUpdateError(
@@ -152,9 +235,11 @@ class SecAggServer:
 
     # --- 4. consistency --------------------------------------------------------------------------
 
+    @one_at_a_time
     def receive_signature(self, signature: SurvivorSignature) -> None:
         """Take one client's signature of the list of survivors."""
-        self._take(Phase.CONSISTENCY, signature.client, self._uploaded, self._signatures)
+        seen, expected = self._signatures, self._uploaded
+        self._take(Phase.CONSISTENCY, signature, SurvivorSignature, expected, seen)
         self._signatures[signature.client] = signature
 
     # --- 5. unmasking ----------------------------------------------------------------------------
@@ -167,12 +252,13 @@ class SecAggServer:
         signatures = tuple(self._signatures[client] for client in sorted(self._signatures))
         requests = {}
         for client in sorted(asked):
-            known = self._with_peers(client, self._dealt)
+            known = sorted([client, *self._dealers[client]])
             survived = tuple(other for other in known if other in self._uploaded)
             dropped = tuple(other for other in known if other not in self._uploaded)
             requests[client] = UnmaskRequest(survived, dropped, signatures)
         return requests
 
+    @one_at_a_time
     def receive_reveal(self, reveal: Reveal) -> None:
         """Take the shares that one client reveals, and keep those that were dealt to it.
 
@@ -180,7 +266,7 @@ class SecAggServer:
         with enough good ones from others the sum goes on.
         """
         asked = self._signatures if self.session.active_server else self._uploaded
-        self._take(Phase.UNMASKING, reveal.client, asked, self._revealed)
+        self._take(Phase.UNMASKING, reveal, Reveal, asked, self._revealed)
         self._revealed[reveal.client] = reveal
         for kind, shares in (("seed", reveal.seed_shares), ("key", reveal.key_shares)):
             for dealer, share in shares.items():
@@ -209,21 +295,37 @@ class SecAggServer:
 
         Raises:
             TooFewClients: If fewer than the threshold revealed good shares of some secret.
-            ProtocolAbort: If the shares that a client dealt do not fit together.
+            ProtocolAbort: If the shares that a client dealt do not fit together, or the total
+                is beyond what so many rows can add up to: then masks did not cancel.
         """
         self._end(Phase.UNMASKING, self._revealed)
         total, add_mask = self._total.copy(), self.session.add_mask
         for client in sorted(self._dealt):
             if client in self._uploaded:
                 add_mask(total, self._recover("seed", client), subtract=True)
-            else:
-                mask_keys = self._recovered_keys(client)
-                for peer in self.session.peers(client, self._uploaded):
-                    label = self.session.mask_label(self._adverts[client], self._adverts[peer])
-                    seed = derive(agree(mask_keys, self._adverts[peer].mask_key), label)
-                    # The peer subtracted the masks of those before it, and added the others.
-                    add_mask(total, seed, subtract=client > peer)
+                continue
+            # Those who still carry a mask with a client that left: all, unless it was excluded.
+            peers = [peer for peer in self._uploaded if client in self._dealers[peer]]
+            mask_keys = self._recovered_keys(client) if peers else None
+            for peer in peers:
+                label = self.session.mask_label(self._adverts[client], self._adverts[peer])
+                seed = derive(agree(mask_keys, self._adverts[peer].mask_key), label)
+                # The peer subtracted the masks of those before it, and added the others.
+                add_mask(total, seed, subtract=client > peer)
+        self._require_in_range(total)
         return total
+
+    def _require_in_range(self, total: np.ndarray) -> None:
+        """Masks that are left make a number anywhere in the ring: most lie beyond any sum."""
+        grid, num_rows = self.session.grid, len(self._uploaded)
+        largest = num_rows * round(grid.largest / grid.resolution)
+        signed = total.view(f"int{grid.ring_bits}")
+        if signed.max(initial=0) > largest or signed.min(initial=0) < -largest:
+            raise ProtocolAbort(
+                f"the total is beyond what {num_rows} rows on this grid can add up to, "
+                f"±{num_rows * grid.largest:g}: some upload does not carry the masks of this "
+                "session. It was altered on its way, or its client lies. Nothing is released"
+            )
 
     def _recover(self, kind: str, client: int) -> bytes:
         shares = self._good.get((kind, client), [])
@@ -253,13 +355,19 @@ class SecAggServer:
 
     # --- every round -----------------------------------------------------------------------------
 
-    def _take(self, phase: Phase, client: int, expected: Iterable[int], seen: dict) -> None:
-        """A message must be of this round, of a client that is still there, and its first."""
+    def _take(
+        self, phase: Phase, message: Any, kind: type, expected: Iterable[int], seen: dict
+    ) -> None:
+        """Well-formed, of this round, of a client that is still there, and its first."""
+        if flaw := find_flaw(message, kind):
+            client = getattr(message, "client", "?")
+            raise ProtocolAbort(f"a message of client {client!r} is malformed: {flaw}")
+        client = message.client
         if self._phase != phase:
             raise ProtocolAbort(
                 f"a message of client {client} for phase {phase.name} came in {self._phase.name}"
             )
-        if client not in expected:
+        if client not in expected or client in self.excluded:
             raise ProtocolAbort(f"client {client} has no part in phase {phase.name}")
         if client in seen:
             raise ProtocolAbort(f"client {client} sent a second message in phase {phase.name}")
@@ -267,7 +375,10 @@ class SecAggServer:
     def _end(self, phase: Phase, present: Iterable[int]) -> None:
         if self._phase != phase:
             raise ProtocolAbort(f"phase {phase.name} cannot end in {self._phase.name}")
+        self._require_enough(phase, present)
+        self._phase = Phase(min(phase + 1, Phase.UNMASKING))
+
+    def _require_enough(self, phase: Phase, present: Iterable[int]) -> None:
         present = sorted(present)
         if len(present) < self.session.least_survivors:
             raise TooFewClients(phase, present, self.session.least_survivors)
-        self._phase = Phase(min(phase + 1, Phase.UNMASKING))
