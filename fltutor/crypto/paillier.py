@@ -5,10 +5,13 @@ The product of two ciphertexts is a ciphertext of the sum::
     encrypt(m)  =  (1 + m n) * r^n  modulo n^2         r random, n = p q public
     encrypt(a) * encrypt(b)  ->  a + b                 encrypt(a) ** k  ->  k a
 
-Whoever knows the primes p and q decrypts. A ciphertext has twice the bits of n and takes
-milliseconds, so a vector of numbers is *packed*: with 2048 bits, 63 numbers of 32 bits in
-one ciphertext, each with guard bits that its sums can grow into. An
-:class:`EncryptedVector` counts how far they may have grown and refuses to overflow.
+Whoever knows the primes p and q decrypts. A number that has grown beyond n wraps around, and
+nothing in it shows. So each :class:`Ciphertext` carries a bound of what it may hold, and a
+result that could leave the range is refused before it is made.
+
+A ciphertext has twice the bits of n and takes milliseconds, so a vector of numbers is
+*packed*: with 2048 bits, 63 numbers of 32 bits in one ciphertext, each with guard bits that
+its sums can grow into. An :class:`EncryptedVector` counts how far they may have grown.
 
 Alone, a ciphertext can be altered by anyone, in ways of their choosing: that is the point
 of it. A vector therefore travels in an authenticated envelope (:meth:`EncryptedVector.seal`,
@@ -30,15 +33,16 @@ import math
 import secrets
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from fltutor.border import as_numbers
 from fltutor.crypto import aead
-from fltutor.crypto.wire import Context
+from fltutor.crypto.wire import Context, as_view
 from fltutor.errors import (
     CopyRefusedError,
     InvalidParameterError,
@@ -48,6 +52,8 @@ from fltutor.errors import (
 from fltutor.fixed_point import FixedPoint
 
 MIN_BITS, MIN_TOY_BITS = 2048, 128
+USUAL_BOUND = 2**64 - 1
+"""The bound of every number that fits into it, so that a bound says nothing of the number."""
 
 PACKED_GRID = FixedPoint(fraction_bits=16, bits=26, ring_bits=32)
 """Slots of 32 bits: steps of 1.5e-5, values up to 512, room for 64 additions."""
@@ -61,6 +67,13 @@ _HEAD = struct.Struct("<5s16s3BQHQQ")
 class PublicKey:
     """The modulus n: enough to encrypt, and to compute with ciphertexts.
 
+    Args:
+        n: The product of two secret primes, of at least 2048 bits.
+        toy: Allow fewer bits, from 128. Such a key protects nothing.
+
+    Raises:
+        InvalidParameterError: If n is too short, or cannot be such a product.
+
     Example:
         >>> private_key = PrivateKey.generate(256, toy=True)
         >>> public_key = private_key.public_key
@@ -70,12 +83,24 @@ class PublicKey:
     """
 
     n: int = field(repr=False)
+    _: KW_ONLY
+    toy: InitVar[bool] = False
 
-    def __post_init__(self):
-        if isinstance(self.n, bool) or not isinstance(self.n, int) or self.n % 2 == 0 or self.n < 0:
+    def __post_init__(self, toy: bool):
+        if not _is_whole(self.n) or self.n % 2 == 0 or self.n < 0:
             raise InvalidParameterError("n must be an odd integer, the product of two primes")
+        if self.bits < MIN_BITS and not toy:
+            raise InvalidParameterError(
+                f"n must have at least {MIN_BITS} bits, got {self.bits}; for a lesson, say toy=True"
+            )
         if self.bits < MIN_TOY_BITS:
-            raise InvalidParameterError(f"n must have {MIN_TOY_BITS} bits, got {self.bits}")
+            raise InvalidParameterError(
+                f"n must have {MIN_TOY_BITS} bits even in a toy, got {self.bits}"
+            )
+        if math.isqrt(self.n) ** 2 == self.n or _may_be_prime(self.n):
+            raise InvalidParameterError(
+                "n must be the product of two different primes, got a prime or a square"
+            )
 
     @property
     def bits(self) -> int:
@@ -102,17 +127,36 @@ class PublicKey:
         """Largest magnitude of a number; the gap up to n shows when a sum has overflowed."""
         return self.n // 3
 
-    def encrypt(self, number: int) -> Ciphertext:
+    def encrypt(self, number: int, *, bound: int | None = None) -> Ciphertext:
         """Encrypt an integer, with fresh randomness: the same number never looks the same.
 
-        Raises:
-            InvalidParameterError: If the number is no integer, or beyond ``max_int``.
-        """
-        return self.encrypt_with(number, self._draw())
+        Args:
+            number: From ``-max_int`` to ``max_int``.
+            bound: Its largest magnitude, as everybody may know it; sums and products count
+                from there. By default the same for all numbers of up to 64 bits. A larger
+                number shows that it is larger: its bound is ``max_int / 2**40`` if that
+                holds it, which leaves room for 2^40 additions, and ``max_int`` if not.
 
-    def encrypt_with(self, number: int, r: int) -> Ciphertext:
+        Raises:
+            InvalidParameterError: If the number is no integer, or beyond ``max_int`` or
+                ``bound``.
+
+        Example:
+            >>> public_key = PrivateKey.generate(256, toy=True).public_key
+            >>> public_key.encrypt(3).bound == public_key.encrypt(-8).bound == 2**64 - 1
+            True
+            >>> third = public_key.max_int // 3
+            >>> total = sum(public_key.encrypt(third, bound=third) for _ in range(3))
+            >>> total * 2
+            Traceback (most recent call last):
+            fltutor.errors.InvalidParameterError: the result could have overflowed: ...
+        """
+        return self.encrypt_with(number, self._draw(), bound=bound)
+
+    def encrypt_with(self, number: int, r: int, *, bound: int | None = None) -> Ciphertext:
         """Encrypt with this r, which must be secret, random and used once: the core for tests."""
-        return _hide(number, pow(r, self.n, self.n_squared), self)
+        _require_unit(r, self)
+        return _hide(number, pow(r, self.n, self.n_squared), self, bound)
 
     def read(self, data: bytes) -> EncryptedVector:
         """Read :meth:`EncryptedVector.to_bytes`, which only an authenticated envelope protects.
@@ -120,7 +164,7 @@ class PublicKey:
         Raises:
             WireFormatError: Truncated, trailing bytes, another key's, or out of range.
         """
-        return _read(bytes(data), self)
+        return _read(bytes(as_view(data, "data")), self)
 
     def open(self, message: bytes, key: aead.Key, about: Context | None = None) -> EncryptedVector:
         """Open the envelope of :meth:`EncryptedVector.seal`, which authenticates every bit.
@@ -140,29 +184,74 @@ class PublicKey:
 
 @dataclass(frozen=True)
 class Ciphertext:
-    """An encrypted integer. ``+`` adds another one, ``*`` multiplies by a plain integer.
+    """An encrypted integer. ``+`` and ``-`` take another one, ``*`` takes a plain integer.
+
+    A result that could leave the range is refused before it is made. ``sum`` adds up a list.
 
     Attributes:
         public_key: Whose it is; numbers under different keys do not add.
         value: The ciphertext itself.
         fresh: False for results: their randomness is made of that of their parts, so they
             are re-randomised before they are sent.
+        bound: The number is at most this in size; by default ``max_int``. It is public.
+
+    Raises:
+        InvalidParameterError: From ``+``, ``-`` and ``*``, if the keys differ or the result
+            could be beyond ``max_int``.
+
+    Example:
+        >>> private_key = PrivateKey.generate(256, toy=True)
+        >>> three, eight = private_key.encrypt(3), private_key.encrypt(8)
+        >>> private_key.decrypt(sum([three, eight])), private_key.decrypt(three - eight)
+        (11, -5)
     """
 
     public_key: PublicKey
     value: int = field(repr=False)
     fresh: bool = True
+    bound: int | None = field(default=None, repr=False)
+
+    def __post_init__(self):
+        if not isinstance(self.public_key, PublicKey):
+            raise InvalidParameterError(
+                f"public_key must be a PublicKey, got {type(self.public_key).__name__}"
+            )
+        if not _is_whole(self.value):
+            raise InvalidParameterError(
+                f"value must be an integer, got {type(self.value).__name__}"
+            )
+        largest = self.public_key.max_int
+        if self.bound is None:
+            object.__setattr__(self, "bound", largest)
+        if not _is_whole(self.bound) or not 0 <= self.bound <= largest:
+            raise InvalidParameterError("bound must be a whole number from 0 to max_int")
 
     def __add__(self, other: Ciphertext) -> Ciphertext:
         if not isinstance(other, Ciphertext):
             return NotImplemented
         _require_same_key(self.public_key, other.public_key)
-        return self._result(self.value * other.value)
+        bound = _room_for(self.bound + other.bound, self.public_key)
+        return self._result(self.value * other.value, bound)
+
+    def __radd__(self, start: int) -> Ciphertext:
+        return self if _is_start(start) else NotImplemented
+
+    def __neg__(self) -> Ciphertext:
+        return self * -1
+
+    def __sub__(self, other: Ciphertext) -> Ciphertext:
+        return self + -other if isinstance(other, Ciphertext) else NotImplemented
 
     def __mul__(self, factor: int) -> Ciphertext:
         if isinstance(factor, bool) or not isinstance(factor, int | np.integer):
             return NotImplemented
-        return self._result(pow(self.value, int(factor), self.public_key.n_squared))
+        factor = int(factor)
+        bound = _room_for(self.bound * abs(factor), self.public_key)
+        try:
+            value = pow(self.value, factor, self.public_key.n_squared)
+        except ValueError:  # no inverse for a negative power
+            raise InvalidParameterError("this cannot be a ciphertext of this key") from None
+        return self._result(value, bound)
 
     __rmul__ = __mul__
 
@@ -173,10 +262,11 @@ class Ciphertext:
     def rerandomise_with(self, r: int) -> Ciphertext:
         """Multiply by an encryption of zero made with this r: the core for tests."""
         zero = self.public_key.encrypt_with(0, r)
-        return Ciphertext(self.public_key, self.value * zero.value % self.public_key.n_squared)
+        value = self.value * zero.value % self.public_key.n_squared
+        return Ciphertext(self.public_key, value, bound=self.bound)
 
-    def _result(self, value: int) -> Ciphertext:
-        return Ciphertext(self.public_key, value % self.public_key.n_squared, fresh=False)
+    def _result(self, value: int, bound: int) -> Ciphertext:
+        return Ciphertext(self.public_key, value % self.public_key.n_squared, False, bound)
 
 
 class PrivateKey:
@@ -184,12 +274,24 @@ class PrivateKey:
 
     A holder also encrypts more than three times faster than with the public key, modulo p^2
     and q^2 instead of n^2.
+
+    Args:
+        p, q: Different primes, of the same length and not close to each other.
+        toy: Allow a product of fewer than 2048 bits, from 128, and primes of any length.
+
+    Raises:
+        InvalidParameterError: If p and q are anything else. (Out of 10^12 composite numbers
+            that somebody chose with care, one may pass for a prime.)
     """
 
-    def __init__(self, p: int, q: int):
-        if p == q or math.gcd(p * q, (p - 1) * (q - 1)) != 1:
-            raise InvalidParameterError("p and q must be different primes of the same length")
-        self.public_key = PublicKey(p * q)
+    __slots__ = ("_p", "_p_factor", "_q", "_q_factor", "public_key")
+
+    def __init__(self, p: int, q: int, *, toy: bool = False):
+        _require_primes(p, q, toy)
+        self._keep(p, q, toy)
+
+    def _keep(self, p: int, q: int, toy: bool) -> None:
+        self.public_key = PublicKey(p * q, toy=toy)
         self._p, self._q = p, q
         self._p_factor, self._q_factor = pow(-q, -1, p), pow(-p, -1, q)
 
@@ -220,49 +322,73 @@ class PrivateKey:
         if bits < MIN_TOY_BITS:
             raise InvalidParameterError(f"even a toy needs {MIN_TOY_BITS} bits, got {bits}")
         if bits < 1024:
-            return cls(*_toy_primes(bits))
+            return cls(*_toy_primes(bits), toy=toy)
         numbers = rsa.generate_private_key(65537, bits).private_numbers()
-        return cls(numbers.p, numbers.q)
+        key = cls.__new__(cls)
+        key._keep(numbers.p, numbers.q, toy)  # a vetted generator's primes need no second test
+        return key
 
-    def encrypt(self, number: int) -> Ciphertext:
+    def encrypt(self, number: int, *, bound: int | None = None) -> Ciphertext:
         """As :meth:`PublicKey.encrypt`, faster: r^q is as random modulo p as r, which stands in."""
         r = self.public_key._draw()
-        return self._encrypt_with_powers(number, r % self._p, r % self._q)
+        return _hide(number, self._power(r, r), self.public_key, bound)
 
-    def encrypt_with(self, number: int, r: int) -> Ciphertext:
+    def encrypt_with(self, number: int, r: int, *, bound: int | None = None) -> Ciphertext:
         """As :meth:`PublicKey.encrypt_with`, to the last bit."""
-        p, q = self._p, self._q
-        r_to_q, r_to_p = pow(r % p, q % (p - 1), p), pow(r % q, p % (q - 1), q)
-        return self._encrypt_with_powers(number, r_to_q, r_to_p)
+        _require_unit(r, self.public_key)
+        return _hide(number, self._power(*self._roots(r)), self.public_key, bound)
 
-    def _encrypt_with_powers(self, number: int, r_to_q: int, r_to_p: int) -> Ciphertext:
+    def _roots(self, r: int) -> tuple[int, int]:
+        """r^q modulo p and r^p modulo q."""
+        p, q = self._p, self._q
+        return pow(r % p, q % (p - 1), p), pow(r % q, p % (q - 1), q)
+
+    def _power(self, r_to_q: int, r_to_p: int) -> int:
         """r^n from r^q modulo p and r^p modulo q: (x + k p)^p is x^p modulo p^2, whatever k."""
         p, q = self._p, self._q
-        modulo_p, modulo_q = pow(r_to_q, p, p**2), pow(r_to_p, q, q**2)
-        return _hide(number, _join(modulo_p, p**2, modulo_q, q**2), self.public_key)
+        modulo_p, modulo_q = pow(r_to_q % p, p, p**2), pow(r_to_p % q, q, q**2)
+        return _join(modulo_p, p**2, modulo_q, q**2)
 
     def decrypt(self, ciphertext: Ciphertext) -> int:
         """Recover the integer.
 
         Raises:
             InvalidParameterError: If the ciphertext belongs to another key, cannot be one,
-                or the sums in it have overflowed.
+                or holds a number beyond its bound: somebody let a sum overflow.
         """
+        if not isinstance(ciphertext, Ciphertext):
+            raise InvalidParameterError(
+                f"ciphertext must be a Ciphertext, got {type(ciphertext).__name__}"
+            )
         public_key = self.public_key
         _require_same_key(public_key, ciphertext.public_key)
         if not _can_be(ciphertext.value, public_key):
             raise InvalidParameterError("this cannot be a ciphertext of this key")
-        p, q, value = self._p, self._q, ciphertext.value
-        modulo_p = (pow(value % p**2, p - 1, p**2) - 1) // p * self._p_factor % p
-        modulo_q = (pow(value % q**2, q - 1, q**2) - 1) // q * self._q_factor % q
-        number = _join(modulo_p, p, modulo_q, q)
+        number = self._open(ciphertext.value)
         number -= public_key.n if number > public_key.n // 2 else 0
-        if abs(number) > public_key.max_int:
-            raise InvalidParameterError("the sums in this ciphertext have overflowed n / 3")
+        if abs(number) > ciphertext.bound:
+            raise InvalidParameterError(
+                "this ciphertext holds a number beyond its bound: the sums in it have overflowed"
+            )
         return number
 
+    def _open(self, value: int) -> int:
+        """The number modulo n, from its remainders modulo p and q."""
+        p, q = self._p, self._q
+        modulo_p = (pow(value % p**2, p - 1, p**2) - 1) // p * self._p_factor % p
+        modulo_q = (pow(value % q**2, q - 1, q**2) - 1) // q * self._q_factor % q
+        return _join(modulo_p, p, modulo_q, q)
+
     def decrypt_vector(self, encrypted: EncryptedVector) -> np.ndarray:
-        """Recover the numbers, float64, shape (d,): each a whole multiple of the resolution."""
+        """Recover the numbers, float64, shape (d,): each a whole multiple of the resolution.
+
+        Raises:
+            InvalidParameterError: As :meth:`decrypt`, or if a sum has overflowed its slot.
+        """
+        if not isinstance(encrypted, EncryptedVector):
+            raise InvalidParameterError(
+                f"encrypted must be an EncryptedVector, got {type(encrypted).__name__}"
+            )
         numbers = [self.decrypt(ciphertext) for ciphertext in encrypted.ciphertexts]
         slots = unpack(numbers, encrypted.num_slots, encrypted.grid)
         return encrypted.grid.decode(slots[: encrypted.length])
@@ -276,7 +402,9 @@ class PrivateKey:
 
 @dataclass(frozen=True, eq=False)
 class EncryptedVector:
-    """An encrypted vector. ``+`` adds another one, ``*`` multiplies by a whole number.
+    """An encrypted vector. ``+`` and ``-`` take another one, ``*`` takes a whole number.
+
+    A result that could overflow its slots is refused. ``sum`` adds up a list of vectors.
 
     Attributes:
         ciphertexts: ``num_slots`` numbers in each.
@@ -305,6 +433,15 @@ class EncryptedVector:
         self.grid.require_room(weight)
         pairs = zip(self.ciphertexts, other.ciphertexts, strict=True)
         return self._result((mine + theirs for mine, theirs in pairs), weight)
+
+    def __radd__(self, start: int) -> EncryptedVector:
+        return self if _is_start(start) else NotImplemented
+
+    def __neg__(self) -> EncryptedVector:
+        return self * -1
+
+    def __sub__(self, other: EncryptedVector) -> EncryptedVector:
+        return self + -other if isinstance(other, EncryptedVector) else NotImplemented
 
     def __mul__(self, factor: int) -> EncryptedVector:
         if isinstance(factor, bool) or not isinstance(factor, int | np.integer):
@@ -372,7 +509,9 @@ def encrypt_vector(
         packed: False spends a whole ciphertext on each number.
 
     Raises:
-        InvalidUpdateError: If the values are no vector, empty, NaN, Inf or beyond the grid.
+        InvalidUpdateError: If the values are no vector, masked, empty, NaN, Inf or beyond the
+            grid.
+        InvalidParameterError: If ``key`` is no key or ``grid`` no grid.
 
     Example:
         >>> private_key = PrivateKey.generate(256, toy=True)
@@ -380,7 +519,11 @@ def encrypt_vector(
         >>> private_key.decrypt_vector(encrypted + encrypted)
         array([ 0.5, -2. ,  7. ])
     """
-    values = np.asarray(values)
+    if not isinstance(key, PublicKey | PrivateKey):
+        raise InvalidParameterError(f"key must be a Paillier key, got {type(key).__name__}")
+    if not isinstance(grid, FixedPoint):
+        raise InvalidParameterError(f"grid must be a FixedPoint, got {type(grid).__name__}")
+    values = as_numbers("values", values, InvalidUpdateError, finite=False)  # encode checks it
     if values.ndim != 1 or not len(values):
         raise InvalidUpdateError(f"values must be a vector, not empty, got shape {values.shape}")
     elements, num_clipped = grid.encode(values)
@@ -389,10 +532,9 @@ def encrypt_vector(
             f"{num_clipped} values are beyond the grid, which ends at {grid.largest:g}"
         )
     num_slots = slots_per_ciphertext(key, grid) if packed else 1
-    numbers = pack(elements, num_slots)
-    return EncryptedVector(
-        tuple(key.encrypt(number) for number in numbers), len(values), num_slots, grid
-    )
+    bound = _packed_bound(num_slots, grid)
+    ciphertexts = tuple(key.encrypt(number, bound=bound) for number in pack(elements, num_slots))
+    return EncryptedVector(ciphertexts, len(values), num_slots, grid)
 
 
 def slots_per_ciphertext(key: PublicKey | PrivateKey, grid: FixedPoint = PACKED_GRID) -> int:
@@ -442,16 +584,47 @@ def _lift(num_slots: int, slot_bits: int) -> int:
     return sum(1 << slot_bits * slot + slot_bits - 1 for slot in range(num_slots))
 
 
-def _hide(number: int, power: int, key: PublicKey) -> Ciphertext:
+def _packed_bound(num_slots: int, grid: FixedPoint) -> int:
+    """Largest magnitude of a packed number: the largest value in every slot."""
+    largest = round(grid.largest / grid.resolution)
+    return sum(largest << grid.ring_bits * slot for slot in range(num_slots))
+
+
+def _hide(number: int, power: int, key: PublicKey, bound: int | None) -> Ciphertext:
     """(1 + n)^number is 1 + number * n modulo n^2; the power of r hides it."""
     if isinstance(number, bool) or not isinstance(number, int | np.integer):
         raise InvalidParameterError(f"number must be an integer, got {number!r}")
-    if abs(int(number)) > key.max_int:
+    number, largest = int(number), key.max_int
+    if abs(number) > largest:
         raise InvalidParameterError(
-            f"number must be within n / 3, which has {key.max_int.bit_length()} bits, "
-            f"got {int(number).bit_length()} bits"
+            f"number must be within n / 3, which has {largest.bit_length()} bits, "
+            f"got {number.bit_length()} bits"
         )
-    return Ciphertext(key, (1 + int(number) * key.n) * power % key.n_squared)
+    if bound is None:
+        steps = (USUAL_BOUND, largest >> 40, largest)
+        bound = next(step for step in steps if abs(number) <= step)
+    ciphertext = Ciphertext(key, (1 + number * key.n) * power % key.n_squared, bound=bound)
+    if abs(number) > bound:
+        raise InvalidParameterError("number must be within its bound, and is not")
+    return ciphertext
+
+
+def _room_for(bound: int, key: PublicKey) -> int:
+    if bound > key.max_int:
+        raise InvalidParameterError(
+            f"the result could have overflowed: its bound has {bound.bit_length()} bits, and n / 3 "
+            f"has {key.max_int.bit_length()}. Encrypt with a smaller bound, or take a longer key"
+        )
+    return bound
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _is_start(start: object) -> bool:
+    """Whether it is the 0 from which ``sum`` starts."""
+    return _is_whole(start) and start == 0
 
 
 def _join(modulo_a: int, a: int, modulo_b: int, b: int) -> int:
@@ -485,7 +658,8 @@ def _read(data: bytes, key: PublicKey) -> EncryptedVector:
     for value in values:
         if not _can_be(value, key):
             raise WireFormatError("a ciphertext is out of range")
-    ciphertexts = tuple(Ciphertext(key, value) for value in values)
+    bound = weight * _packed_bound(num_slots, grid)
+    ciphertexts = tuple(Ciphertext(key, value, bound=bound) for value in values)
     return EncryptedVector(ciphertexts, length, num_slots, grid, weight)
 
 
@@ -500,15 +674,39 @@ def _require_same_key(one: PublicKey, other: PublicKey) -> None:
         )
 
 
+def _require_unit(r: int, key: PublicKey) -> None:
+    if not _is_whole(r) or math.gcd(r, key.n) != 1:
+        raise InvalidParameterError("r must be an integer that has no factor in common with n")
+
+
+def _require_primes(p: int, q: int, toy: bool) -> None:
+    """The numbers are secret, so no message holds them."""
+    if not _is_whole(p) or not _is_whole(q):
+        raise InvalidParameterError(
+            f"p and q must be integers, got {type(p).__name__} and {type(q).__name__}"
+        )
+    if p == q or min(p, q) < 3 or (not toy and p.bit_length() != q.bit_length()):
+        raise InvalidParameterError("p and q must be different primes of the same length")
+    if not toy and abs(p - q).bit_length() <= p.bit_length() - 100:
+        raise InvalidParameterError("p and q are so close that n shows them")
+    if not _is_prime(p) or not _is_prime(q) or math.gcd(p * q, (p - 1) * (q - 1)) != 1:
+        raise InvalidParameterError("p and q must be primes, and neither may divide the other - 1")
+
+
 def _toy_primes(bits: int) -> tuple[int, int]:
     """Two primes of half the bits each, whose product has all of them."""
     primes: set[int] = set()
     while len(primes) < 2:
         candidate = secrets.randbits(bits // 2) | 3 << bits // 2 - 2 | 1
-        if all(_may_be_prime(candidate) for _ in range(20)):
+        if _is_prime(candidate):
             primes.add(candidate)
     one, other = primes
     return one, other
+
+
+def _is_prime(candidate: int) -> bool:
+    """Wrong for one composite number in 4^20, however it was chosen."""
+    return candidate % 2 == 1 and all(_may_be_prime(candidate) for _ in range(20))
 
 
 def _may_be_prime(candidate: int) -> bool:
@@ -516,7 +714,7 @@ def _may_be_prime(candidate: int) -> bool:
     odd, twos = candidate - 1, 0
     while odd % 2 == 0:
         odd, twos = odd // 2, twos + 1
-    power = pow(2 + secrets.randbelow(candidate - 3), odd, candidate)
+    power = pow(1 + secrets.randbelow(candidate - 1), odd, candidate)
     if power in (1, candidate - 1):
         return True
     for _ in range(twos - 1):

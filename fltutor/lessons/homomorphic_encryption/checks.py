@@ -42,7 +42,7 @@ def check_weighted_mean(mine: Callable[[list, list[int], Any], np.ndarray]) -> N
 
 def _mean_problem(mine: Callable) -> str | None:
     rows, weights = np.array([[1.5, -2.0, 0.25], [3.0, 4.0, -1.0], [-0.5, 8.0, 6.0]]), [3, 1, 4]
-    key = PrivateKey(*TOY_PRIMES)
+    key = PrivateKey(*TOY_PRIMES, toy=True)
     watched = WatchedKey(key)
     try:
         got = mine([encrypt_vector(row, key) for row in rows], list(weights), watched)
@@ -128,7 +128,7 @@ def check_add(mine: Callable[[Sequence[tuple[int, int]]], int]) -> None:
 
 
 def _add_problem(mine: Callable) -> str | None:
-    private_key, other = PrivateKey(*TOY_PRIMES), PrivateKey(*OTHER_PRIMES)
+    private_key, other = PrivateKey(*TOY_PRIMES, toy=True), PrivateKey(*OTHER_PRIMES, toy=True)
     public_key = private_key.public_key
     n = public_key.n
     three, eight, five = (public_key.encrypt(number).value for number in (3, 8, -5))
