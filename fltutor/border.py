@@ -231,5 +231,7 @@ def as_generator(name: str, value: Any) -> np.random.Generator:
 
 def _shown(value: Any) -> str:
     """The value as a reader would write it, in a line."""
+    if isinstance(value, int) and value.bit_length() > 1000:  # Python may refuse to write it
+        return f"an integer of {value.bit_length()} bits"
     text = str(value) if isinstance(value, np.generic) else repr(value)
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
