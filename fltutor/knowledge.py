@@ -15,12 +15,14 @@ perfect: a sealed fact stays sealed, a mask cannot be guessed.
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from fltutor.errors import InvalidParameterError
 from fltutor.transcript import SERVER, Combination, Fact, Piece, Sealed, Transcript
 
 WIRE = "the wire"
@@ -45,7 +47,19 @@ class Knowledge:
     foreign: np.ndarray
 
     def knows(self, observer: str, fact: str) -> bool:
-        """Look up one field of the table."""
+        """Look up one field of the table.
+
+        Raises:
+            InvalidParameterError: If the table has no such observer or fact.
+        """
+        for name, value, known in (
+            ("observer", observer, self.observers),
+            ("fact", fact, self.facts),
+        ):
+            if value not in known:
+                raise InvalidParameterError(
+                    f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}"
+                )
         return bool(self.matrix[self.observers.index(observer), self.facts.index(fact)])
 
 
@@ -57,7 +71,10 @@ def who_knows_what(
     Args:
         transcript: Of any protocol; runs that were aborted included.
         observers: Parties, or tuples of parties that pool all they have. By default
-            the server, everyone on the wire, and each client.
+            the server, everyone on the wire, and each client whose row is in the table.
+
+    Raises:
+        InvalidParameterError: If an observer was no party of the run.
 
     Example:
         >>> from fltutor.protocols import plain_sum
@@ -76,12 +93,12 @@ def who_knows_what(
         key=lambda row: int(row.split()[1]),
     )
     if observers is None:
-        clients = [party for party in transcript.held if party != SERVER]
+        clients = [party for party, facts in transcript.held.items() if any(map(_is_row, facts))]
         observers = [SERVER, WIRE, *clients]
+    coalitions = _coalitions(transcript, observers)
     sent = {atom for message in transcript for atom in _atoms(message.contents) if _is_row(atom)}
     targets = [{row: 1} for row in rows] + [dict.fromkeys(sorted(sent), 1)]
     lines, own = [], []
-    coalitions = [(name,) if isinstance(name, str) else tuple(name) for name in observers]
     for parties in coalitions:
         atoms, combinations = _closure(_heard(transcript, parties), transcript.implied)
         known = _computable(targets, atoms, combinations)
@@ -92,6 +109,28 @@ def who_knows_what(
     foreign[:, -1] = False
     names = tuple(_coalition(parties) for parties in coalitions)
     return Knowledge(names, (*rows, "sum"), matrix, matrix & foreign)
+
+
+def _coalitions(
+    transcript: Transcript, observers: Sequence[str | tuple[str, ...]]
+) -> list[tuple[str, ...]]:
+    """Each observer as a tuple of parties that exist: of others nothing is known, not even "no"."""
+    if isinstance(observers, str) or not isinstance(observers, Iterable):
+        raise InvalidParameterError(
+            f"observers must be a list of parties, got {observers!r}: write [{observers!r}]"
+        )
+    known = {SERVER: None, WIRE: None} | dict.fromkeys(transcript.held)
+    for message in transcript:
+        known |= {message.sender: None, message.receiver: None}
+    coalitions = [tuple(each) if isinstance(each, tuple | list) else (each,) for each in observers]
+    if not all(coalitions) or not coalitions:
+        raise InvalidParameterError("observers must name at least one party each, got none")
+    for party in itertools.chain.from_iterable(coalitions):
+        if not isinstance(party, str) or party not in known:
+            raise InvalidParameterError(
+                f"observers must be parties of this run ({', '.join(known)}), got {party!r}"
+            )
+    return coalitions
 
 
 def _coalition(parties: tuple[str, ...]) -> str:

@@ -97,7 +97,8 @@ class Transcript:
 
     messages: list[Message] = field(default_factory=list)
     held: dict[str, list[Fact]] = field(default_factory=dict, repr=False)
-    """What a party knows without being told, by party."""
+    """What a party knows without being told, by party. Every client has an entry here, also one
+    that left before it said anything."""
     implied: dict[str, tuple[str, ...]] = field(default_factory=dict, repr=False)
     """What everyone can compute from a secret, by secret."""
 
@@ -203,20 +204,43 @@ def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[in
         >>> uploaders(4, {1: Phase.UPLOAD, 2: Phase.UNMASKING})
         (0, 2, 3)
     """
-    dropped = dict(dropped or {})
+    dropped = as_dropped(dropped)
     for client in dropped:
-        if client not in range(num_clients):
+        whole = isinstance(client, int | np.integer) and not isinstance(client, bool)
+        if not whole or client not in range(num_clients):
             raise InvalidParameterError(
                 f"dropped names client {client!r}, but there are {num_clients} clients, from 0 on"
             )
     return tuple(client for client in range(num_clients) if uploads(client, dropped))
 
 
+def as_dropped(dropped: Mapping[int, Phase] | None) -> dict[int, Phase]:
+    """The phase in which each client leaves that does; nobody does by default.
+
+    Raises:
+        InvalidParameterError: If it is no mapping to phases.
+
+    Example:
+        >>> as_dropped({1})
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: dropped must map clients to the Phase in which they
+        leave, got a set: write {1: Phase.UPLOAD}
+    """
+    if dropped is None:
+        return {}
+    if not isinstance(dropped, Mapping):
+        raise InvalidParameterError(
+            "dropped must map clients to the Phase in which they leave, got a "
+            f"{type(dropped).__name__}: write {{1: Phase.UPLOAD}}"
+        )
+    for client, phase in dropped.items():
+        if not isinstance(phase, Phase):
+            raise InvalidParameterError(
+                f"dropped must say in which Phase client {client} leaves, got {phase!r}"
+            )
+    return dict(dropped)
+
+
 def uploads(client: int, dropped: Mapping[int, Phase]) -> bool:
     """Whether this client stays until its upload has arrived."""
-    phase = dropped.get(client, Phase.UNMASKING)
-    if not isinstance(phase, Phase):
-        raise InvalidParameterError(
-            f"dropped must say in which Phase client {client} leaves, got {phase!r}"
-        )
-    return phase > Phase.UPLOAD
+    return dropped.get(client, Phase.UNMASKING) > Phase.UPLOAD

@@ -5,8 +5,11 @@ from functools import partial
 import numpy as np
 import pytest
 
+from fltutor.crypto.ckks import Context
+from fltutor.crypto.paillier import PrivateKey
+from fltutor.errors import InvalidParameterError
 from fltutor.knowledge import WIRE, who_knows_what
-from fltutor.protocols import encrypted_sum, plain_sum
+from fltutor.protocols import ckks_sum, encrypted_sum, paillier_sum, plain_sum
 from fltutor.protocols.masking import secagg_sum
 from fltutor.transcript import Combination, Phase, Piece, Sealed, Transcript
 
@@ -104,6 +107,8 @@ def test_rows_of_others_are_told_from_ones_own(transcript):
 
 
 def test_a_coalition_is_named_in_short(transcript):
+    transcript.hold("client 2")
+    transcript.hold("client 3")
     names = [("server",), ("server", "client 1"), ("client 0", "client 2"),
              ("server", "client 1", "client 2", "client 3")]  # fmt: skip
     assert who_knows_what(transcript, names).observers == (
@@ -112,6 +117,57 @@ def test_a_coalition_is_named_in_short(transcript):
         "clients 0, 2",
         "server + clients 1-3",
     )
+
+
+# --- observers that there are --------------------------------------------------------------------
+
+
+STRANGERS = {
+    "another spelling": ["Server"],
+    "one client too many": ["client 5"],
+    "a negative client": ["client -1"],
+    "a stranger in a coalition": [("server", "client 7")],
+    "a number": [3],
+    "nobody": [()],
+    "no observers": [],
+    "nothing": [None],
+    "a bare string": "server",
+    "a bare client": "client 0",
+    "a number for all": 5,
+}
+PROTOCOLS = {
+    "plain": plain_sum,
+    "encrypted": encrypted_sum,
+    "secagg": partial(secagg_sum, threshold=3),
+    "paillier": partial(paillier_sum, private_key=PrivateKey.generate(256, toy=True)),
+    "ckks": partial(ckks_sum, context=Context.generate()),
+}
+
+
+@pytest.mark.parametrize("observers", STRANGERS.values(), ids=STRANGERS)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_an_observer_that_does_not_exist_is_refused_not_answered(protocol, observers):
+    transcript = protocol(ROWS).transcript
+    with pytest.raises(InvalidParameterError, match="observers must"):
+        who_knows_what(transcript, observers)
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+def test_every_client_may_be_asked_for_also_one_that_left(protocol, phase):
+    transcript = protocol(ROWS, {1: phase}).transcript
+    for client in range(5):
+        assert who_knows_what(transcript, [f"client {client}"]).foreign.sum() == 0
+    assert who_knows_what(transcript, ["server", WIRE]).facts[-1] == "sum"
+
+
+@pytest.mark.parametrize(
+    ("observer", "fact"),
+    [("Server", "sum"), ("client 9", "sum"), ("server", "row 9"), ("server", 3), (None, "sum")],
+)
+def test_a_field_that_does_not_exist_is_refused(transcript, observer, fact):
+    with pytest.raises(InvalidParameterError, match="must be one of"):
+        who_knows_what(transcript).knows(observer, fact)
 
 
 # --- whole protocols -----------------------------------------------------------------------------
@@ -164,6 +220,20 @@ def test_a_client_that_revealed_both_shares_would_be_unmasked():
         piece = Piece("mask key 4", number, 3)
         transcript.send(f"client {number}", "server", "revealed shares", 8, contents=(piece,))
     assert matrix(transcript, "server") == [[0, 0, 0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("phase", Phase)
+@pytest.mark.parametrize("name", ["paillier", "ckks"])
+def test_a_client_that_left_keeps_the_key_of_all_clients(name, phase):
+    """It was there when the key was dealt: with the server's ciphertexts it opens every row."""
+    transcript = PROTOCOLS[name](ROWS, {1: phase}).transcript
+    knowledge = who_knows_what(transcript, ["client 1", ("server", "client 1"), WIRE, "server"])
+    others = [fact for fact in knowledge.facts if fact != "row 1"]
+    assert not any(knowledge.knows("client 1", row) for row in others[:-1])
+    assert all(knowledge.knows("server + client 1", fact) for fact in others)
+    assert not knowledge.matrix[2:].any()
+    sent = phase > Phase.UPLOAD
+    assert knowledge.facts == (*(f"row {i}" for i in range(5) if sent or i != 1), "sum")
 
 
 @pytest.mark.parametrize(

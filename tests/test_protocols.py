@@ -154,6 +154,33 @@ def test_blocks_of_different_width_are_refused(sum_protocol):
         sum_protocol([VECTORS[:2], VECTORS[2:, :39]])
 
 
+def masked_rows():
+    return np.ma.masked_array(VECTORS, mask=VECTORS > 1)
+
+
+@pytest.mark.parametrize(
+    "wrap", [masked_rows, lambda: [masked_rows()], lambda: iter([VECTORS[:2], masked_rows()])]
+)
+def test_masked_arrays_are_refused(sum_protocol, wrap):
+    """What is masked would be added like the rest."""
+    with pytest.raises(InvalidUpdateError, match="masked array"):
+        sum_protocol(wrap())
+
+
+@pytest.mark.parametrize("vectors", [None, 5, len, "rows", {"a": 1}], ids=str)
+def test_what_holds_no_rows_is_refused_by_a_typed_error(sum_protocol, vectors):
+    with pytest.raises((InvalidUpdateError, InvalidParameterError), match=r"vectors|updates"):
+        sum_protocol(vectors)
+
+
+def test_a_table_of_pandas_or_a_tensor_is_one_matrix(protocol):
+    pandas = pytest.importorskip("pandas")
+    sum_protocol, resolution = protocol
+    total = sum_protocol(pandas.DataFrame(VECTORS)).total
+    error = rounding(VECTORS, resolution)
+    np.testing.assert_allclose(total, VECTORS.sum(axis=0), rtol=0, atol=error)
+
+
 @pytest.mark.parametrize(
     "vectors", [np.ones(3), np.ones((0, 3)), np.ones((2, 2), int), [np.ones(3)]], ids=str
 )
@@ -167,7 +194,7 @@ def test_no_blocks_at_all_are_refused(sum_protocol):
         sum_protocol([])
 
 
-@pytest.mark.parametrize("stranger", [-1, 5, 0.5, "1"])
+@pytest.mark.parametrize("stranger", [-1, 5, 0.5, "1", 1.0, True])
 def test_a_stranger_cannot_leave(sum_protocol, stranger):
     with pytest.raises(InvalidParameterError, match="dropped names client"):
         sum_protocol(VECTORS, {stranger: Phase.UPLOAD})
@@ -176,6 +203,12 @@ def test_a_stranger_cannot_leave(sum_protocol, stranger):
 def test_a_client_leaves_in_a_phase(sum_protocol):
     with pytest.raises(InvalidParameterError, match="in which Phase client 1 leaves, got 'upload'"):
         sum_protocol(VECTORS, {1: "upload"})
+
+
+@pytest.mark.parametrize("dropped", [{1}, [1], 1], ids=str)
+def test_who_leaves_is_a_mapping(sum_protocol, dropped):
+    with pytest.raises(InvalidParameterError, match="dropped must map clients"):
+        sum_protocol(VECTORS, dropped)
 
 
 def test_nobody_left_to_upload_aborts(sum_protocol):

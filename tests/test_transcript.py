@@ -1,5 +1,8 @@
 """A transcript counts what was said; phases say whose upload still counts."""
 
+import re
+
+import numpy as np
 import pytest
 
 from fltutor.errors import InvalidParameterError
@@ -45,9 +48,11 @@ def test_nobody_leaves_by_default():
     assert uploaders(0, None) == ()
 
 
-@pytest.mark.parametrize("stranger", [-1, 3, 0.5, "1"])
+@pytest.mark.parametrize("stranger", [-1, 3, 0.5, "1", 1.0, True, None, (1,)])
 def test_strangers_cannot_leave(stranger):
-    with pytest.raises(InvalidParameterError, match=f"names client {stranger!r}, but there are 3"):
+    with pytest.raises(
+        InvalidParameterError, match=re.escape(f"names client {stranger!r}, but there are 3")
+    ):
         uploaders(3, {stranger: Phase.UPLOAD})
 
 
@@ -55,3 +60,13 @@ def test_strangers_cannot_leave(stranger):
 def test_only_a_phase_says_when(phase):
     with pytest.raises(InvalidParameterError, match=f"which Phase client 1 leaves, got {phase!r}"):
         uploaders(3, {1: phase})
+
+
+@pytest.mark.parametrize("dropped", [{1}, [1], 1, "1", [(1, Phase.UPLOAD)]], ids=str)
+def test_who_leaves_is_a_mapping(dropped):
+    with pytest.raises(InvalidParameterError, match="dropped must map clients to the Phase"):
+        uploaders(3, dropped)
+
+
+def test_a_number_of_numpy_names_a_client_too():
+    assert uploaders(3, {np.int64(1): Phase.UPLOAD}) == (0, 2)

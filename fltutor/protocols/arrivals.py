@@ -8,18 +8,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
-from fltutor.transcript import Phase, uploaders, uploads
+from fltutor.transcript import Phase, Transcript, as_dropped, client_name, uploaders, uploads
 from fltutor.vectors import as_updates
 
 
 def arriving_rows(
-    vectors: np.ndarray | Iterable[np.ndarray], dropped: Mapping[int, Phase] | None
+    vectors: np.ndarray | Iterable[np.ndarray],
+    dropped: Mapping[int, Phase] | None,
+    transcript: Transcript | None = None,
+    *holds: str,
 ) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each client that uploads, with its row.
 
     Args:
         vectors: One row per client, shape (n, d), or an iterable of such blocks.
         dropped: The phase in which a client leaves, by client number.
+        transcript: Where to note every client, also one that leaves before it uploads.
+        *holds: What each of them holds from the start, such as a key of all clients.
 
     Raises:
         InvalidUpdateError: If blocks differ in width, or a row that arrives holds NaN or
@@ -33,10 +38,9 @@ def arriving_rows(
         >>> [client for client, row in arriving_rows(rows, {1: Phase.UPLOAD})]
         [0, 2]
     """
-    blocks = [vectors] if isinstance(vectors, np.ndarray) else vectors
-    dropped = dict(dropped or {})
+    dropped = as_dropped(dropped)
     client, width, arrived = 0, None, 0
-    for block in blocks:
+    for block in as_blocks(vectors):
         block = as_updates(block)
         width = block.shape[1] if width is None else width
         if block.shape[1] != width:
@@ -44,6 +48,8 @@ def arriving_rows(
                 f"the update of client {client} has {block.shape[1]} coordinates, needed {width}"
             )
         for row in block:
+            if transcript is not None:
+                transcript.hold(client_name(client), *holds)
             if uploads(client, dropped):
                 if not np.isfinite(row).all():
                     raise InvalidUpdateError(f"the update of client {client} holds NaN or Inf")
@@ -55,6 +61,26 @@ def arriving_rows(
     uploaders(client, dropped)  # refuses strangers, now that the number of clients is known
     if not arrived:
         raise ProtocolAbort(f"no upload arrived: all {client} clients left before it")
+
+
+def as_blocks(vectors: np.ndarray | Iterable[np.ndarray]) -> Iterable[np.ndarray]:
+    """One matrix, of NumPy, a tensor or of pandas, is one block; what is iterable holds several.
+
+    Raises:
+        InvalidUpdateError: If it is neither.
+
+    Example:
+        >>> [len(block) for block in as_blocks(np.ones((3, 2)))]
+        [3]
+    """
+    if hasattr(vectors, "__array__"):
+        return [vectors]
+    if not isinstance(vectors, Iterable):
+        raise InvalidUpdateError(
+            "vectors must be a matrix with one row per client, or an iterable of such blocks, got "
+            f"{type(vectors).__name__}"
+        )
+    return vectors
 
 
 @dataclass(frozen=True)

@@ -101,7 +101,7 @@ def encrypted_sum(
     sessions = Sessions() if sessions is None else sessions
     transcript, context = Transcript(), {"round": round_number}
     included, total = [], 0.0
-    for client, row in arriving_rows(vectors, dropped):
+    for client, row in arriving_rows(vectors, dropped, transcript):
         client_end, server_end = sessions.ends(
             client, transcript, round_number=round_number, keep_payloads=keep_payloads
         )

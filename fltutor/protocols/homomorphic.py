@@ -209,7 +209,7 @@ def _homomorphic_sum(
         transcript.send(sender.me, receiver.me, kind, len(message), payload, contents)
         return receiver.open(message, bound).tobytes()
 
-    for client, row in arriving_rows(vectors, dropped):
+    for client, row in arriving_rows(vectors, dropped, transcript, SHARED_KEY):
         try:
             upload = holder.encrypt(row)
         except InvalidUpdateError as error:
@@ -217,7 +217,7 @@ def _homomorphic_sum(
         here, there = ends[client] = sessions.ends(
             client, transcript, round_number=round_number, keep_payloads=keep_payloads
         )
-        transcript.hold(here.me, f"row {client}", SHARED_KEY, f"channel of {here.me}")
+        transcript.hold(here.me, f"row {client}", f"channel of {here.me}")
         transcript.hold(SERVER, f"channel of {here.me}")
         server.receive(send(here, there, "encrypted update", upload, f"row {client}"))
 

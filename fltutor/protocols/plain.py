@@ -42,11 +42,13 @@ def plain_sum(
     transcript = Transcript()
     if isinstance(vectors, WeightedRows) and not keep_payloads:  # the same sum in one product
         present, total = vectors.add_up(dropped)
+        for client in range(len(vectors.weights)):
+            transcript.hold(client_name(client))
         for client in present:
             _send(transcript, client, vectors.row_bytes)
         return SumResult(total, present, transcript)
     included, total = [], 0.0
-    for client, row in arriving_rows(vectors, dropped):
+    for client, row in arriving_rows(vectors, dropped, transcript):
         payload = row.copy() if keep_payloads else None
         _send(transcript, client, row.nbytes, payload)
         included.append(client)

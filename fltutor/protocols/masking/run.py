@@ -12,7 +12,7 @@ from fltutor.crypto import prg
 from fltutor.crypto.keys import Directory, Identity
 from fltutor.errors import InvalidParameterError, ProtocolAbort
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
-from fltutor.protocols.arrivals import WeightedRows, arriving_rows
+from fltutor.protocols.arrivals import WeightedRows, arriving_rows, as_blocks
 from fltutor.protocols.masking.client import SecAggClient
 from fltutor.protocols.masking.graph import NeighbourGraph
 from fltutor.protocols.masking.messages import Delivery, KeyList, Survivors
@@ -27,6 +27,7 @@ from fltutor.transcript import (
     Sealed,
     SumResult,
     Transcript,
+    as_dropped,
     client_name,
     uploaders,
 )
@@ -120,7 +121,7 @@ def secagg_sum(
         round_number=round_number,
         add_mask=add_mask,
     )
-    run = _Run(session, dict(dropped or {}), keep_payloads, allow_clipping)
+    run = _Run(session, as_dropped(dropped), keep_payloads, allow_clipping)
     try:
         return run.sum(arriving_rows(blocks, dropped))
     except ProtocolAbort as abort:
@@ -132,16 +133,18 @@ def _counted(
     vectors: np.ndarray | Iterable[np.ndarray], num_clients: int | None
 ) -> tuple[np.ndarray | Iterable[np.ndarray], int]:
     """The number of rows is agreed on before the first key; blocks are counted if need be."""
-    if isinstance(vectors, np.ndarray):
-        return vectors, len(as_updates(vectors))
     if isinstance(vectors, WeightedRows):
-        return vectors, len(vectors.weights)
-    if num_clients is None:
-        vectors = [as_updates(block) for block in vectors]
-        num_clients = sum(map(len, vectors))
-    if num_clients == 0:
+        rows = len(vectors.weights)
+    elif num_clients is not None and not hasattr(vectors, "__array__"):
+        return vectors, num_clients  # one block at a time
+    else:
+        vectors = [as_updates(block) for block in as_blocks(vectors)]
+        rows = sum(map(len, vectors))
+    if not rows:
         raise InvalidParameterError("vectors must hold the row of at least one client, got none")
-    return vectors, num_clients
+    if num_clients is not None and num_clients != rows:
+        raise InvalidParameterError(f"num_clients is {num_clients}, but vectors hold {rows} rows")
+    return vectors, rows
 
 
 class _Run:
