@@ -6,17 +6,38 @@ from functools import partial
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from fltutor.aggregation import AggregateResult, dp_mean, mean
+from fltutor.aggregation import (
+    AdaptiveClip,
+    AggregateResult,
+    distributed_dp_mean,
+    dp_mean,
+    mean,
+    median,
+    robust_aggregate,
+)
 from fltutor.clients import cohort_gradients, local_batches, train_client
 from fltutor.data import load_digits, partition_iid, partition_shards
-from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
+from fltutor.errors import (
+    BudgetExceededError,
+    InvalidParameterError,
+    InvalidUpdateError,
+    ProtocolAbort,
+    TooFewClients,
+    UnsupportedModelError,
+)
+from fltutor.knowledge import who_knows_what
 from fltutor.models import get_params, mlp, set_params
-from fltutor.protocols import encrypted_sum, secagg_sum
+from fltutor.privacy.accounting import epsilon_after
+from fltutor.privacy.budget import PrivacyBudget
+from fltutor.protocols import ckks_sum, encrypted_sum, plain_sum, secagg_sum
+from fltutor.protocols.encrypted import Sessions
 from fltutor.server_optimizers import ServerOptimizer, adam, sgd
 from fltutor.simulation import ServerState, evaluate, federated_rounds, run_federated, run_round
 from fltutor.tensorflow_quietly import keras
-from fltutor.transcript import Phase, Transcript
+from fltutor.transcript import Phase, Transcript, uploads
 
 NUM_CLIENTS = 6
 
@@ -106,7 +127,7 @@ def test_a_round_is_what_its_parts_do_by_hand(setting):
     np.testing.assert_allclose(state.params, expected, rtol=0, atol=1e-5)
     assert state.params.dtype == np.float32
     assert state.round_number == 1
-    assert result.included == (0, 1, 2)
+    assert result.included == (1, 3, 4)  # clients, not rows
 
 
 def test_one_client_with_all_data_is_plain_sgd(setting, run):
@@ -152,11 +173,11 @@ def test_under_poisson_sampling_cohorts_vary_and_may_be_empty(run):
 
 
 def test_included_names_clients_of_the_federation(run):
-    aggregate = partial(mean, dropped={1: Phase.UPLOAD})
-    history = run(rounds=3, client_fraction=0.5, aggregate=aggregate)
+    history = run(rounds=3, client_fraction=0.5, dropped={1: Phase.UPLOAD, 4: Phase.UPLOAD})
+    cohorts = [done.cohort for done in history.rounds[1:]]
+    assert any({1, 4} & set(cohort) for cohort in cohorts)
     for done in history.rounds[1:]:
-        first, _, third = done.cohort
-        assert done.included == (first, third)
+        assert done.included == tuple(client for client in done.cohort if client not in (1, 4))
 
 
 def test_traffic_is_counted_in_both_directions(setting, run):
@@ -292,18 +313,22 @@ def assert_server_control_is_the_mean_of_all(state, num_clients, atol):
 
 
 @pytest.mark.parametrize(
-    "aggregate",
+    ("aggregate", "dropped"),
     [
-        mean,
-        partial(mean, dropped={1: Phase.UPLOAD}),
-        partial(mean, sum_protocol=encrypted_sum, dropped={0: Phase.UPLOAD}),
-        partial(mean, sum_protocol=partial(secagg_sum, threshold=3)),
+        (mean, None),
+        (mean, {1: Phase.UPLOAD}),
+        (partial(mean, sum_protocol=encrypted_sum), {0: Phase.UPLOAD}),
+        (partial(mean, sum_protocol=partial(secagg_sum, threshold=3)), None),
     ],
     ids=["plain", "one drops out", "encrypted", "secure aggregation"],
 )
-def test_the_servers_control_variate_is_the_mean_of_all_whoever_arrives(setting, aggregate):
+def test_the_servers_control_variate_is_the_mean_of_all_whoever_arrives(
+    setting, aggregate, dropped
+):
     cohorts = [[0, 1, 2, 3], [2, 3, 4, 5], [5, 0, 1, 2], [1, 2, 3, 4], [0, 3, 4, 5]]
-    controls = rounds_of(setting, cohorts, aggregate=aggregate, **SCAFFOLD)[-1].controls
+    options = {"aggregate": aggregate, "dropped": dropped, **SCAFFOLD}
+    controls = rounds_of(setting, cohorts, **options)[-1].controls
+    assert sorted(controls.clients) == [c for c in range(NUM_CLIENTS) if c not in (dropped or {})]
     total = sum(own.astype(np.float64) for own in controls.clients.values())
     # five rounds of roundings of numbers below 1: 2^-24 in float32, 2^-25 on secagg's grid
     np.testing.assert_allclose(controls.server, total / NUM_CLIENTS, rtol=0, atol=1e-6)
@@ -311,8 +336,10 @@ def test_the_servers_control_variate_is_the_mean_of_all_whoever_arrives(setting,
 
 
 def test_a_client_whose_upload_is_lost_keeps_its_control_variate(setting):
-    lossy = partial(mean, dropped={1: Phase.UPLOAD})
-    first, after = rounds_of(setting, [[0, 1], [1, 0]], aggregate=lossy, **SCAFFOLD)[1:]
+    def lost(round_number):
+        return {1: Phase.UPLOAD} if round_number == 1 else {0: Phase.UPLOAD}
+
+    first, after = rounds_of(setting, [[0, 1], [1, 0]], dropped=lost, **SCAFFOLD)[1:]
     assert list(first.controls.clients) == [0]
     assert sorted(after.controls.clients) == [0, 1]
     np.testing.assert_array_equal(after.controls.clients[0], first.controls.clients[0])
@@ -411,6 +438,566 @@ def test_an_aggregate_of_another_length_is_refused(run):
         run(rounds=1, aggregate=twice)
 
 
+# --- one numbering of clients -------------------------------------------------------------------
+
+COHORT = [5, 1, 4, 2]
+PROTOCOLS = {
+    "plain": plain_sum,
+    "encrypted": encrypted_sum,
+    "secure aggregation": partial(secagg_sum, threshold=3),
+    "against an active server": partial(secagg_sum, threshold=3, active_server=True),
+    "CKKS": ckks_sum,
+}
+
+
+def one_round(setting, cohort=COHORT, **options):
+    """The result of one round with this cohort."""
+    model, digits, parts = setting
+    options = {"parts": parts, "learning_rate": 0.5, "rng": np.random.default_rng(7)} | options
+    return run_round(
+        ServerState(get_params(model), None), cohort, model=model, data=digits, **options
+    )[1]
+
+
+def spoilt(aggregate, row):
+    """An aggregate that gets NaN in this row."""
+
+    def spoil_and_aggregate(updates, weights=None, **options):
+        updates = updates.copy()
+        updates[row] = np.nan
+        return aggregate(updates, weights, **options)
+
+    return spoil_and_aggregate
+
+
+@pytest.mark.parametrize("row", range(4))
+@pytest.mark.parametrize("name", [*PROTOCOLS, "median"])
+def test_a_bad_row_is_the_fault_of_the_federations_client(setting, name, row):
+    inner = (
+        partial(robust_aggregate, rule=median)
+        if name == "median"
+        else partial(mean, sum_protocol=PROTOCOLS[name])
+    )
+    with pytest.raises(InvalidUpdateError, match=f"client {COHORT[row]}\\b"):
+        one_round(setting, aggregate=spoilt(inner, row), weigh_by_examples=False)
+
+
+def test_whoever_cannot_train_is_named_by_its_number_in_the_federation(setting):
+    _, digits, parts = setting
+    ruined = digits.x.copy()
+    ruined[parts[4][-1]] = np.nan
+    data = type(digits)(ruined, digits.y, digits.x_test, digits.y_test, "ruined")
+    with pytest.raises(InvalidUpdateError, match="client 4 "):
+        one_round((setting[0], data, parts))
+    with pytest.raises(InvalidParameterError, match="client 4 has no examples"):
+        one_round(setting, parts=[*parts[:4], parts[4][:0], parts[5]])
+    with pytest.raises(InvalidParameterError, match=r"client 4 .* got -1"):
+        one_round(setting, parts=[*parts[:4], np.array([3, -1]), parts[5]])
+
+
+def test_weights_are_named_by_client_too(setting):
+    def negative(updates, weights):
+        return mean(updates, [1, 1, -1, 1])
+
+    with pytest.raises(InvalidParameterError, match="got -1 for client 4"):
+        one_round(setting, aggregate=negative)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_transcripts_speak_of_the_federations_clients(setting, name):
+    aggregate = partial(mean, sum_protocol=PROTOCOLS[name])
+    result = one_round(setting, aggregate=aggregate, dropped={4: Phase.UPLOAD})
+    assert result.included == (1, 2, 5)
+    spoke = {m.sender for m in result.transcript} | {m.receiver for m in result.transcript}
+    assert spoke - {"server"} <= {"client 1", "client 2", "client 4", "client 5"}
+    assert {"client 1", "client 2", "client 5"} <= spoke
+    uploads = [m for m in result.transcript if "row" in m.kind or "update" in m.kind]
+    mentioned = " ".join(str(m.contents) for m in uploads)
+    assert "row 5" in mentioned
+    assert "row 0" not in mentioned
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_who_knows_what_is_the_same_under_the_new_numbers(name):
+    rows = np.eye(4)
+    old = PROTOCOLS[name](rows, {2: Phase.UPLOAD}).transcript
+    knowledge, renamed = who_knows_what(old), who_knows_what(old.renumbered(COHORT))
+    fact = {f"row {row}": f"row {client}" for row, client in enumerate(COHORT)} | {"sum": "sum"}
+    party = {f"client {row}": f"client {client}" for row, client in enumerate(COHORT)}
+    for observer in knowledge.observers:
+        for known in knowledge.facts:
+            assert renamed.knows(party.get(observer, observer), fact[known]) == knowledge.knows(
+                observer, known
+            )
+
+
+def test_an_abort_names_the_clients_that_are_left(setting):
+    aggregate = partial(mean, sum_protocol=PROTOCOLS["secure aggregation"])
+    with pytest.raises(TooFewClients, match=r"are left \(2, 5\)") as stopped:
+        one_round(setting, aggregate=aggregate, dropped=dict.fromkeys([1, 4], Phase.UPLOAD))
+    assert stopped.value.survivors == (2, 5)
+    assert stopped.value.phase == Phase.UPLOAD
+    spoke = {message.sender for message in stopped.value.transcript}
+    assert spoke - {"server"} <= {f"client {number}" for number in COHORT}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.data())
+def test_dropped_means_the_federations_clients_whoever_is_in_the_cohort(setting, data):
+    clients = st.integers(0, NUM_CLIENTS - 1)
+    cohort = data.draw(st.lists(clients, min_size=1, unique=True))
+    dropped = data.draw(st.dictionaries(clients, st.sampled_from(Phase)))
+    left = sorted(client for client in cohort if uploads(client, dropped))
+    if not left:
+        with pytest.raises(ProtocolAbort):
+            one_round(setting, cohort, dropped=dropped)
+        return
+    result = one_round(setting, cohort, dropped=dropped)
+    assert result.included == tuple(left)
+    alone = one_round(setting, left, rng=FixedShuffles())
+    again = one_round(setting, cohort, dropped=dropped, rng=FixedShuffles())
+    np.testing.assert_allclose(again.update, alone.update, rtol=0, atol=1e-6)
+
+
+class FixedShuffles(np.random.Generator):
+    """Shuffles nothing, so that a client's update does not depend on who else is there."""
+
+    def __init__(self):
+        super().__init__(np.random.PCG64(0))
+
+    def permutation(self, x, axis=0):
+        return np.arange(x) if np.ndim(x) == 0 else np.array(x)
+
+
+def test_a_function_of_the_round_says_who_leaves(run):
+    asked = []
+
+    def dropped(round_number):
+        asked.append(round_number)
+        return {round_number: Phase.UPLOAD}
+
+    history = run(rounds=3, dropped=dropped)
+    assert asked == [1, 2, 3]
+    for number, done in enumerate(history.rounds[1:], start=1):
+        assert done.included == tuple(c for c in range(NUM_CLIENTS) if c != number)
+
+
+@pytest.mark.parametrize(
+    ("dropped", "message"),
+    [
+        ({6: Phase.UPLOAD}, "client 6, but there are 6 clients"),
+        ({-1: Phase.UPLOAD}, "client -1, but there are 6 clients"),
+        ({"client 1": Phase.UPLOAD}, "'client 1', but there are 6"),
+        ({1.0: Phase.UPLOAD}, r"must be a whole number, got 1\.0"),
+        ({True: Phase.UPLOAD}, "must be a whole number, got True"),
+        ({1: "UPLOAD"}, "in which Phase client 1 leaves, got 'UPLOAD'"),
+        ([1, 2], "must map clients to the Phase .* got list"),
+    ],
+)
+def test_leavers_that_mean_nothing_are_refused_before_the_first_round(run, dropped, message):
+    def must_not_run(updates, weights, dropped=None):
+        raise AssertionError("aggregated")
+
+    for leaving in (dropped, lambda round_number: dropped):
+        with pytest.raises(InvalidParameterError, match=message):
+            run(rounds=1, client_fraction=0.5, dropped=leaving, aggregate=must_not_run)
+
+
+LOST = {1: Phase.UPLOAD}
+
+
+def lossy_by_global(updates, weights):
+    return mean(updates, weights, dropped=LOST_BY_NAME["dropped"], **LOST_BY_NAME)
+
+
+LOST_BY_NAME = {"dropped": LOST}
+
+
+def lossy_by_closure():
+    dropped = LOST
+    return lambda updates, weights: mean(updates, weights, dropped=dropped)
+
+
+class LossyObject:
+    def __init__(self):
+        self.mean = partial(mean, dropped=LOST)
+
+    def __call__(self, updates, weights):
+        return self.mean(updates, weights)
+
+
+@pytest.mark.parametrize(
+    "aggregate",
+    [
+        partial(mean, dropped=LOST),
+        partial(partial(robust_aggregate, dropped=LOST), rule=median),
+        partial(mean, sum_protocol=partial(plain_sum, dropped=LOST)),
+        lossy_by_closure(),
+        lossy_by_global,
+        lambda updates, weights, dropped=LOST: mean(updates, weights, dropped=dropped),
+        spoilt(partial(mean, dropped=LOST), 0),
+        LossyObject(),
+        LossyObject().__call__,
+        partial(mean, sum_protocol=partial(encrypted_sum, sessions=Sessions())),
+    ],
+)
+def test_what_counts_rows_is_refused_inside_the_aggregate_of_a_sample(setting, run, aggregate):
+    for options in ({"client_fraction": 0.5}, {"client_fraction": 0.5, "poisson_sampling": True}):
+        with pytest.raises(InvalidParameterError, match="bound inside the aggregate"):
+            run(rounds=1, aggregate=aggregate, **options)
+    with pytest.raises(InvalidParameterError, match="bound inside the aggregate"):
+        one_round(setting, [0, 2], aggregate=aggregate)
+
+
+def test_where_everybody_takes_part_rows_are_clients(setting, run):
+    for aggregate in (partial(mean, dropped=LOST), lossy_by_closure(), LossyObject()):
+        assert run(rounds=1, aggregate=aggregate).rounds[1].included == (0, 2, 3, 4, 5)
+    sessions = partial(mean, sum_protocol=partial(encrypted_sum, sessions=Sessions()))
+    assert len(run(rounds=2, aggregate=sessions).rounds) == 3
+    with pytest.raises(InvalidParameterError, match="dropped is given, and another one is bound"):
+        run(rounds=1, aggregate=partial(mean, dropped=LOST), dropped=LOST)
+    with pytest.raises(InvalidParameterError, match="takes no argument dropped"):
+        run(rounds=1, aggregate=lambda updates, weights: mean(updates, weights), dropped=LOST)
+
+
+def test_an_aggregate_that_asks_is_told_whose_rows_it_has(setting, run):
+    seen = []
+
+    def curious(updates, weights, *, cohort):
+        seen.append(cohort)
+        return mean(updates, weights)
+
+    one_round(setting, aggregate=curious)
+    history = run(rounds=3, client_fraction=0.5, aggregate=curious)
+    assert seen == [tuple(COHORT), *(done.cohort for done in history.rounds[1:])]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "message"),
+    [
+        ([0, 6], "from 0 to 5, got 6"),
+        ([-1], "from 0 to 5, got -1"),
+        ([1.0], r"from 0 to 5, got 1\.0"),
+        (np.array([True, False]), "from 0 to 5, got True"),
+        ([2, 3, 2], r"each client once, got \[2, 3, 2\]"),
+    ],
+)
+def test_cohorts_that_mean_nothing_are_refused(setting, cohort, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        one_round(setting, cohort)
+
+
+def test_an_aggregate_must_say_which_of_its_rows_it_included(setting):
+    def of_another_world(updates, weights):
+        return AggregateResult(mean(updates).update, (1, 2, 4, 5), Transcript())
+
+    with pytest.raises(InvalidParameterError, match=r"of the 4 rows .* got \(1, 2, 4, 5\)"):
+        one_round(setting, aggregate=of_another_world)
+
+
+# --- a late fault -------------------------------------------------------------------------------
+
+
+def failing_in(round_number, error):
+    calls = itertools.count(1)
+
+    def aggregate(updates, weights=None):
+        if next(calls) == round_number:
+            raise error
+        return mean(updates, weights)
+
+    return aggregate
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidUpdateError("the update of client 0 holds NaN or Inf"),
+        TooFewClients(Phase.UPLOAD, [0, 2], 3),
+        ProtocolAbort("no upload arrived"),
+        BudgetExceededError("over the budget"),
+        InvalidParameterError("weights must not be zero in total"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_late_fault_keeps_the_rounds_that_were_done(run, error, capsys):
+    history = run(rounds=50, aggregate=failing_in(4, error), progress=True)
+    assert history.stopped_by is error
+    assert history.stopped_by.__traceback__ is None
+    assert same_runs(history, run(rounds=3))
+    assert not history.interrupted
+    assert history.out_of_budget == isinstance(error, BudgetExceededError)
+    reason = f"<History of 3 rounds, accuracy {history.accuracy[-1]:.3f}; stopped by "
+    assert repr(history) == f"{reason}{type(error).__name__}: {error}>"
+    assert repr(history) in capsys.readouterr().out
+
+
+def test_a_client_of_a_sample_that_diverges_late_is_named(run):
+    cohorts = []
+
+    def third_time_unlucky(updates, weights, cohort):
+        cohorts.append(cohort)
+        return (spoilt(mean, 1) if len(cohorts) == 3 else mean)(updates, weights)
+
+    history = run(rounds=9, client_fraction=0.5, seed=2, aggregate=third_time_unlucky)
+    assert isinstance(history.stopped_by, InvalidUpdateError)
+    assert len(history.rounds) == len(cohorts) == 3
+    assert cohorts[-1][1] != 1
+    assert f"client {cohorts[-1][1]} " in str(history.stopped_by)
+
+
+def test_a_fault_before_the_first_finished_round_is_raised(run):
+    error = InvalidUpdateError("the update of client 0 holds NaN or Inf")
+    with pytest.raises(InvalidUpdateError) as raised:
+        run(rounds=5, aggregate=failing_in(1, error))
+    assert raised.value is error
+    assert run(rounds=1).stopped_by is None
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), TypeError("no"), KeyError("x")], ids=repr)
+def test_mistakes_of_a_program_are_never_a_short_run(run, error):
+    for round_number in (1, 4):
+        with pytest.raises(type(error)):
+            run(rounds=5, aggregate=failing_in(round_number, error))
+
+
+# --- the budget and the sampling of a run -------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def twenty(setting):
+    """A run of twenty clients that charges each round: noise multiplier 1."""
+    model, digits, _ = setting
+    parts = partition_iid(digits.y[:400], 20, np.random.default_rng(0))
+    private = partial(dp_mean, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=10)
+
+    def run(aggregate=private, **options):
+        options = {"rounds": 2, "learning_rate": 0.3, "weigh_by_examples": False} | options
+        return run_federated(model, digits, parts, aggregate=aggregate, **options)
+
+    return run
+
+
+SAMPLED = {
+    "everybody": ({}, "none", 1.0),
+    "Poisson": ({"client_fraction": 0.3, "poisson_sampling": True}, "poisson", 0.3),
+    "every coin falls right": ({"client_fraction": 1.0, "poisson_sampling": True}, "none", 1.0),
+    "fixed size": ({"client_fraction": 0.33}, "fixed-size", 7 / 20),
+    "a size that is all": ({"client_fraction": 0.99}, "none", 1.0),
+}
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["given", "bound"])
+@pytest.mark.parametrize("sampled", SAMPLED)
+def test_the_run_fills_in_what_the_budget_does_not_say(twenty, sampled, bound):
+    options, sampling, rate = SAMPLED[sampled]
+    adjacency = {"adjacency": "replace-one"} if sampling == "fixed-size" else {}
+    budget = PrivacyBudget(1000.0, delta=1e-3, **adjacency)
+    if bound:
+        aggregate = partial(dp_mean, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=6)
+        history = twenty(partial(aggregate, budget=budget), **options)
+    else:
+        history = twenty(budget=budget, **options)
+    expected = epsilon_after(
+        2,
+        noise_multiplier=1.0,
+        delta=1e-3,
+        sampling=sampling,
+        sampling_rate=rate,
+        **adjacency,
+    )
+    assert history.rounds[-1].spent == budget.spent == expected
+    assert budget.rounds == 2
+    assert history.demonstration == budget.demonstration == (sampling != "none")
+
+
+def sampling_named(sampling, rate, adjacency="add-or-remove-one"):
+    return {"sampling": sampling, "sampling_rate": rate, "adjacency": adjacency}
+
+
+@pytest.mark.parametrize("bound", [False, True], ids=["given", "bound"])
+@pytest.mark.parametrize(
+    ("named", "sampled"),
+    [
+        (sampling_named("poisson", 0.1), "everybody"),
+        (sampling_named("poisson", 0.1), "every coin falls right"),
+        (sampling_named("poisson", 0.29), "Poisson"),
+        (sampling_named("poisson", 0.33), "fixed size"),
+        (sampling_named("fixed-size", 0.33, "replace-one"), "fixed size"),
+        (sampling_named("fixed-size", 0.35, "replace-one"), "Poisson"),
+        (sampling_named("fixed-size", 0.35, "replace-one"), "a size that is all"),
+        (sampling_named("none", 1.0), "fixed size"),
+        ({}, "fixed size"),
+    ],
+    ids=str,
+)
+def test_a_budget_that_charges_less_than_was_done_is_refused_before_round_1(
+    twenty, named, sampled, bound
+):
+    def must_not_run(updates, weights=None, budget=None):
+        raise AssertionError("aggregated")
+
+    budget = PrivacyBudget(1000.0, delta=1e-3, **named)
+    options, before = SAMPLED[sampled][0], repr(budget)
+    if bound:
+        options = options | {"aggregate": partial(must_not_run, budget=budget)}
+    else:
+        options = options | {"aggregate": must_not_run, "budget": budget}
+    with pytest.raises(InvalidParameterError, match="the budget counts"):
+        twenty(**options)
+    assert (budget.rounds, repr(budget)) == (0, before)
+
+
+def test_the_example_of_the_report_can_no_longer_be_run(twenty):
+    claimed = PrivacyBudget(100.0, delta=1e-3, sampling="poisson", sampling_rate=0.1)
+    with pytest.raises(InvalidParameterError, match=r"Poisson sampling with rate 0\.1, and"):
+        twenty(rounds=5, budget=claimed)
+    honest = PrivacyBudget(100.0, delta=1e-3)
+    twenty(rounds=5, budget=honest)
+    assert honest.spent.epsilon == pytest.approx(9.73, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("named", "sampled"),
+    [
+        (sampling_named("none", 1.0), "Poisson"),
+        (sampling_named("poisson", 0.5), "Poisson"),
+        (sampling_named("poisson", 1.0), "Poisson"),
+        (sampling_named("none", 1.0, "replace-one"), "fixed size"),
+        (sampling_named("fixed-size", 0.5, "replace-one"), "fixed size"),
+    ],
+    ids=str,
+)
+def test_a_budget_may_charge_more_than_was_done(twenty, named, sampled):
+    budget = PrivacyBudget(1000.0, delta=1e-3, **named)
+    history = twenty(budget=budget, **SAMPLED[sampled][0])
+    expected = epsilon_after(2, noise_multiplier=1.0, delta=1e-3, **named)
+    assert history.rounds[-1].spent == expected
+    assert history.demonstration == (named["sampling_rate"] < 1)  # else nothing rests on coins
+
+
+def test_coins_of_a_seed_are_a_demonstration_and_coins_of_the_system_a_claim(twenty):
+    options = {"client_fraction": 0.5, "poisson_sampling": True, "rounds": 3}
+    for seed, marked in ((0, True), (7, True), (None, False)):
+        budget = PrivacyBudget(1000.0, delta=1e-3)
+        history = twenty(seed=seed, budget=budget, **options)
+        assert [done.demonstration for done in history.rounds] == [False] + 3 * [marked]
+        assert history.demonstration == budget.demonstration == marked
+        assert ("demonstration" in repr(history)) == marked
+        assert ("demonstration" in repr(budget)) == marked
+    everybody = PrivacyBudget(1000.0, delta=1e-3)
+    assert not twenty(seed=0, budget=everybody).demonstration  # the noise is the system's
+
+
+def test_seeded_noise_is_a_demonstration_whoever_tosses_the_coins(twenty):
+    budget = PrivacyBudget(1000.0, delta=1e-3)
+    noisy = partial(
+        dp_mean,
+        clip_norm=1.0,
+        noise_multiplier=1.0,
+        expected_cohort=10,
+        rng=np.random.default_rng(0),
+    )
+    history = twenty(noisy, seed=None, budget=budget, client_fraction=0.5, poisson_sampling=True)
+    assert history.demonstration
+    assert budget.demonstration
+
+
+@pytest.mark.parametrize("poisson", [True, False], ids=["Poisson", "fixed size"])
+def test_coins_of_the_system_differ_and_fall_as_often_as_they_should(setting, poisson):
+    model, digits, _ = setting
+    parts = [np.array([0])] * 400
+    federated = federated_rounds(
+        model,
+        digits,
+        parts,
+        learning_rate=0.1,
+        seed=None,
+        client_fraction=0.25,
+        poisson_sampling=poisson,
+    )
+    cohorts = [done.cohort for done in itertools.islice(federated, 1, 26)]
+    assert len(set(cohorts)) == 25
+    assert all(list(cohort) == sorted(set(cohort)) for cohort in cohorts)
+    sizes = [len(cohort) for cohort in cohorts]
+    if poisson:  # 10,000 coins of probability 1/4: five standard errors are 217
+        assert abs(sum(sizes) - 2500) < 217
+        assert len(set(sizes)) > 1
+    else:
+        assert sizes == [100] * 25
+    counts = np.bincount(np.concatenate(cohorts), minlength=400)
+    assert counts.max() <= 25 * 0.25 + 6 * np.sqrt(25 * 0.25 * 0.75)
+
+
+def test_a_reused_budget_goes_on_where_it_stood_and_is_raised_when_empty(twenty):
+    curve = epsilon_after(3, noise_multiplier=1.0, delta=1e-3).epsilon
+    budget = PrivacyBudget(curve, delta=1e-3)
+    assert len(twenty(rounds=2, budget=budget).rounds) == 3
+    second = twenty(rounds=5, budget=budget)
+    assert second.out_of_budget
+    assert len(second.rounds) == 2
+    assert "BudgetExceededError: round 4" in repr(second)
+    with pytest.raises(BudgetExceededError, match="round 4 with noise multiplier 1 would bring"):
+        twenty(rounds=5, budget=budget)
+    assert budget.rounds == 3
+
+
+def test_a_reused_budget_keeps_the_sampling_that_it_was_charged_by(twenty):
+    poisson = SAMPLED["Poisson"][0]
+    budget = PrivacyBudget(1000.0, delta=1e-3)
+    twenty(budget=budget, **poisson)
+    with pytest.raises(InvalidParameterError, match=r"Poisson sampling with rate 0\.3, and"):
+        twenty(budget=budget)
+    twenty(budget=budget, **poisson | {"client_fraction": 0.2})  # costs no more
+    assert budget.rounds == 4
+    assert budget.spent.sampling_rate == 0.3
+    unsampled = PrivacyBudget(1000.0, delta=1e-3)
+    twenty(budget=unsampled)
+    twenty(budget=unsampled, **poisson)
+    assert unsampled.spent.sampling == "none"
+
+
+def adaptive(clip, **options):
+    return partial(dp_mean, clip_norm=clip, noise_multiplier=1.0, expected_cohort=10, **options)
+
+
+def test_an_adaptive_clip_goes_on_only_with_the_budget_that_paid_for_it(twenty):
+    clip, budget = AdaptiveClip(1.0), PrivacyBudget(1000.0, delta=1e-3)
+    twenty(adaptive(clip), budget=budget)
+    twenty(adaptive(clip), budget=budget)
+    assert len(clip.path) == budget.rounds + 1 == 5
+    for options in ({}, {"budget": PrivacyBudget(1000.0, delta=1e-3)}):
+        with pytest.raises(InvalidParameterError, match=r"of 4 rounds, and .* paid for 0"):
+            twenty(adaptive(clip), **options)
+    with pytest.raises(InvalidParameterError, match="clients of 4 rounds"):
+        twenty(lambda updates, weights: adaptive(clip)(updates))
+    assert len(clip.path) == 5
+
+
+def test_a_budget_that_nobody_would_charge_is_refused(twenty):
+    budget = PrivacyBudget(1000.0, delta=1e-3)
+    for aggregate in (mean, lambda updates, weights: mean(updates)):
+        with pytest.raises(InvalidParameterError, match="takes no argument budget"):
+            twenty(aggregate, budget=budget)
+    with pytest.raises(InvalidParameterError, match="budget is given, and another one is bound"):
+        twenty(adaptive(1.0, budget=PrivacyBudget(1.0, delta=1e-3)), budget=budget)
+    with pytest.raises(InvalidParameterError, match="budget must be a PrivacyBudget or None, got"):
+        twenty(budget=4.0)
+
+
+def test_distributed_noise_counts_without_sampling_as_it_must(twenty):
+    distributed = partial(
+        distributed_dp_mean, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=20, threshold=11
+    )
+    poisson = {"client_fraction": 0.95, "poisson_sampling": True, "rounds": 1}
+    named = PrivacyBudget(1000.0, delta=1e-3, sampling="none")
+    history = twenty(distributed, budget=named, **poisson)
+    assert history.rounds[1].spent.sampling == "none"
+    assert not history.demonstration
+    with pytest.raises(InvalidParameterError, match="sampling 'none'"):
+        twenty(distributed, budget=PrivacyBudget(1000.0, delta=1e-3), **poisson)
+
+
 # --- interruption -------------------------------------------------------------------------------
 
 
@@ -463,9 +1050,9 @@ def test_other_errors_are_not_swallowed(run):
 # --- refusals -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("rounds", [-1, 1.5, np.nan, np.inf, "3", None])
+@pytest.mark.parametrize("rounds", [-1, 1.5, np.nan, np.inf, "3", None, True, 3.0])
 def test_rounds_must_be_whole_and_not_negative(run, rounds):
-    with pytest.raises(InvalidParameterError, match=f"rounds must be a whole .* got {rounds}"):
+    with pytest.raises(InvalidParameterError, match=f"rounds must be a whole .* got {rounds!r}"):
         run(rounds=rounds)
 
 
@@ -473,9 +1060,9 @@ def test_no_rounds_are_the_untrained_model(run):
     assert len(run(rounds=np.int64(0)).rounds) == 1
 
 
-@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, np.nan])
+@pytest.mark.parametrize("fraction", [0.0, -0.1, 1.1, np.nan, True, "all"])
 def test_client_fractions_out_of_range_are_refused(run, fraction):
-    with pytest.raises(InvalidParameterError, match=r"client_fraction must be in \(0, 1\], got"):
+    with pytest.raises(InvalidParameterError, match=r"client_fraction must be .* most 1, got"):
         run(rounds=1, client_fraction=fraction)
 
 
@@ -512,6 +1099,73 @@ def test_evaluation_agrees_with_keras(setting):
     )
     expected = model.evaluate(digits.x_test, digits.y_test, verbose=0)
     np.testing.assert_allclose([loss, accuracy], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(-1,), (-1, 1)], ids=str)
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "uint64", list])
+def test_labels_of_any_integer_dtype_are_what_they_say(setting, dtype, shape):
+    model, digits, _ = setting
+    params = get_params(model)
+    labels = digits.y_test.reshape(shape)
+    labels = labels.tolist() if dtype is list else labels.astype(dtype)
+    found = evaluate(model, params, digits.x_test, labels)
+    assert found == evaluate(model, params, digits.x_test, digits.y_test)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda y: y - 1,
+        lambda y: y + 1,
+        lambda y: y.astype(float),
+        lambda y: np.eye(10)[y],
+        lambda y: y[:-1],
+        lambda y: y.astype(str),
+        lambda y: np.ma.masked_equal(y, 3),
+        lambda y: y[:0],
+    ],
+    ids=["-1", "10", "floats", "one-hot", "too few", "strings", "masked", "none"],
+)
+def test_labels_without_a_meaning_are_refused(setting, spoil):
+    model, digits, _ = setting
+    with pytest.raises(InvalidParameterError, match=r"^[xy] "):
+        evaluate(model, get_params(model), digits.x_test, spoil(digits.y_test))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_test_example_that_is_no_number_is_named(setting, value):
+    model, digits, parts = setting
+    ruined = digits.x_test.copy()
+    ruined[17, 5] = ruined[20, 3] = value
+    with pytest.raises(InvalidParameterError, match="x holds NaN or Inf in example 17"):
+        evaluate(model, get_params(model), ruined, digits.y_test)
+    data = type(digits)(digits.x, digits.y, ruined, digits.y_test, "ruined")
+    with pytest.raises(InvalidParameterError, match="x_test holds NaN or Inf in example 17"):
+        run_federated(model, data, parts, rounds=2, learning_rate=0.1)
+
+
+def test_weights_as_keras_gives_them_are_refused_with_the_line_to_write(setting, run):
+    model, digits, _ = setting
+    with pytest.raises(InvalidParameterError, match=r"write start=get_params\(model\)"):
+        run(rounds=1, start=model.get_weights())
+    with pytest.raises(InvalidParameterError, match=r"write params=get_params\(model\)"):
+        evaluate(model, model.get_weights(), digits.x_test, digits.y_test)
+    with pytest.raises(InvalidParameterError, match=r"shape \(650,\), .* got float32 of .*649"):
+        run(rounds=1, start=get_params(model)[:-1])
+    same = run(rounds=1, start=get_params(model).astype(np.float64).tolist())
+    assert same_runs(same, run(rounds=1))
+
+
+@pytest.mark.parametrize("seed", [np.random.default_rng(0), -1, 0.5, "0", True, [1, 2]], ids=repr)
+def test_seeds_are_whole_numbers_or_none(run, seed):
+    with pytest.raises(InvalidParameterError, match="seed must be a whole number"):
+        run(rounds=1, seed=seed)
+
+
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0)], ids=str)
+def test_a_round_needs_a_generator(setting, rng):
+    with pytest.raises(InvalidParameterError, match=r"write rng=np\.random\.default_rng\(0\)"):
+        one_round(setting, rng=rng)
 
 
 def test_extreme_logits_give_a_finite_loss(setting):
