@@ -8,6 +8,7 @@ import threading
 import traceback
 import tracemalloc
 from collections import Counter
+from dataclasses import replace
 
 import cryptography_vectors
 import ml_dtypes
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from fltutor.crypto import wire
+from fltutor.crypto import aead, wire
 from fltutor.crypto.aead import (
     MAX_RANDOM_NONCES,
     EncryptedTensor,
@@ -43,6 +44,7 @@ from fltutor.errors import (
     KeyExhaustedError,
     WireFormatError,
 )
+from tests.hostile import WRONG, buffers_of, frames_of, in_a_fork, needs_fork, stands
 
 SECRET = bytes(range(32))
 CONTEXT = {"round": 3, "client": 7}
@@ -599,9 +601,12 @@ def test_a_nonce_counter_never_repeats_and_refuses_to_wrap():
             last.next()
 
 
-@pytest.mark.parametrize(("sender", "start"), [(-1, 0), (2**32, 0), (0, -1), (0, 2**64)])
+@pytest.mark.parametrize(
+    ("sender", "start"),
+    [(-1, 0), (2**32, 0), (0, -1), (0, 2**64), (1.0, 0), ("1", 0), (True, 0), (0, None), (0, 1.5)],
+)
 def test_a_nonce_counter_outside_its_fields_is_refused(sender, start):
-    with pytest.raises(InvalidParameterError, match=r"must be in \[0"):
+    with pytest.raises(InvalidParameterError, match="must be a whole number from 0 to"):
         NonceCounter(sender, start)
 
 
@@ -771,3 +776,191 @@ def test_a_buffer_that_overlaps_the_tensor_is_refused(key):
     with pytest.raises(InvalidParameterError, match="overlap"):
         encrypt_tensor(memory[500:600], key, out=memory)
     assert memory.all()
+
+
+# --- nothing unverified is left, and nothing is claimed beside the header -----------------------
+
+
+@pytest.mark.parametrize("chunk", range(4))
+@pytest.mark.parametrize("spoilt", ["tag", "ciphertext"])
+def test_a_bad_tag_leaves_no_plaintext_in_any_frame_of_the_traceback(key, chunk, spoilt):
+    """Of a message of four chunks, also those that were authentic: it is not whole."""
+    plain = b"SECRET_0SECRET_1SECRET_2SECRET_3"
+    sealed = in_chunks(np.frombuffer(plain, np.uint8), key)
+    message = bytearray(sealed.to_bytes())
+    place = sealed._chunks()[chunk].place
+    message[place.stop - (1 if spoilt == "tag" else 17)] ^= 1
+    with pytest.raises(AuthenticationError) as caught:
+        decrypt_tensor(_read_with(message, wire.MAX_BYTES, chunk_bytes=8), key, CONTEXT)
+    frames = frames_of(caught.value)
+    assert any("opened" in frame for frame in frames)  # the one that held it
+    for frame in frames:
+        for name, value in frame.items():
+            for data in buffers_of(value):
+                assert b"SECRET" not in data, name
+                assert b"ECRET_" not in data, name
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 1000])
+@pytest.mark.parametrize("make", [bytearray, lambda n: np.zeros(n, np.uint8)])
+def test_open_with_fills_its_buffer_with_zeros_where_the_tag_does_not_fit(key, length, make):
+    sealed = bytearray(length + 16)
+    seal_with(b"S" * length, bytes(12), b"", key, sealed)
+    out = make(length)
+    open_with(sealed, bytes(12), b"", key, out)
+    assert bytes(out) == b"S" * length
+    sealed[-1] ^= 1
+    with pytest.raises(InvalidTag):
+        open_with(sealed, bytes(12), b"", key, out)
+    assert bytes(out) == bytes(length)
+
+
+def test_an_interrupt_while_decrypting_leaves_no_plaintext_either(key, monkeypatch):
+    sealed, opened = in_chunks(np.frombuffer(b"S" * 16, np.uint8), key), []
+
+    def interrupted(*arguments):
+        open_with(*arguments)
+        opened.append(1)
+        if len(opened) == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(aead, "open_with", interrupted)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        decrypt_tensor(sealed, key, CONTEXT)
+    held = [data for frame in frames_of(caught.value) for data in buffers_of(frame.get("opened"))]
+    assert held == [bytes(16)]
+
+
+def test_what_a_message_is_can_be_said_by_its_header_only(key):
+    sealed = encrypt_tensor(np.float32([1, 2]), key)
+    claims = {"specs": (wire.TensorSpec("int32", (2,)),), "is_model": True, "_header": b""}
+    for name, claim in claims.items():
+        with pytest.raises((TypeError, AttributeError)):
+            replace(sealed, **{name: claim})
+        with pytest.raises(AttributeError):
+            setattr(sealed, name, claim)
+    assert EncryptedTensor(sealed.to_bytes()).specs == sealed.specs
+    with pytest.raises(WireFormatError, match="truncated"):
+        decrypt_tensor(EncryptedTensor(sealed.to_bytes()[:-1]), key)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint32"])
+def test_a_header_that_changes_after_it_was_read_is_refused(key, dtype):
+    """The buffer is used again for a message of the same size and another dtype, or altered."""
+    out = bytearray(encrypt_tensor(np.float32([1, 2]), key).num_bytes)
+    first = encrypt_tensor(np.float32([1, 2]), key, out=out)
+    assert first.specs[0].dtype == "float32"
+    second = encrypt_tensor(np.array([7, 8], dtype), key, out=out)
+    with pytest.raises(AuthenticationError, match="header changed"):
+        decrypt_tensor(first, key)
+    assert_same_bits(decrypt_tensor(second, key), np.array([7, 8], dtype))
+    out[10] ^= 1
+    with pytest.raises(AuthenticationError, match="header changed"):
+        decrypt_tensor(second, key)
+
+
+# --- everything else that is wrong --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(key, update, wrong):
+    sealed = encrypt_tensor(update, key, CONTEXT)
+    for call in (
+        lambda: encrypt_tensor(wrong, key),
+        lambda: encrypt_tensor(update, wrong),
+        lambda: encrypt_tensor(update, key, wrong),
+        lambda: encrypt_tensor(update, key, {"round": wrong}),
+        lambda: encrypt_tensor(update, key, out=wrong),
+        lambda: encrypt_model(wrong, key),
+        lambda: encrypt_model([update, wrong], key),
+        lambda: decrypt_tensor(wrong, key),
+        lambda: decrypt_model(wrong, key),
+        lambda: decrypt_tensor(sealed, wrong, CONTEXT),
+        lambda: decrypt_tensor(sealed, key, wrong),
+        lambda: EncryptedTensor.from_bytes(wrong),
+        lambda: EncryptedTensor.from_bytes(sealed.to_bytes(), limit=wrong),
+        lambda: repr(EncryptedTensor(wrong)),
+        lambda: Key.from_bytes(wrong),
+        lambda: NonceCounter(wrong).next(),
+        lambda: NonceCounter(0, wrong).next(),
+    ):
+        stands(call)
+
+
+@settings(max_examples=150)
+@given(data=st.data())
+def test_a_mutated_message_is_refused_by_a_typed_error(data):
+    """Bytes changed, cut out, put in or moved: never another error, never a tensor."""
+    key = Key.from_bytes(SECRET)
+    seal = data.draw(st.sampled_from([encrypt_tensor, lambda t, k: encrypt_model([t, t[0]], k)]))
+    message = seal(np.arange(6, dtype=np.int16).reshape(2, 3), key).to_bytes()
+    altered = bytearray(message)
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(altered)))
+        stop = data.draw(st.integers(start, min(len(altered), start + 9)))
+        altered[start:stop] = data.draw(st.binary(max_size=9))
+    if altered == message:
+        return
+    with pytest.raises((WireFormatError, AuthenticationError, InvalidParameterError)):
+        decrypt_tensor(EncryptedTensor.from_bytes(altered), key)
+    with pytest.raises((WireFormatError, AuthenticationError, InvalidParameterError)):
+        decrypt_model(EncryptedTensor.from_bytes(altered), key)
+
+
+def test_masked_arrays_are_refused(key):
+    masked = np.ma.masked_equal([1.0, -1.0], -1.0)
+    for call in (
+        lambda: encrypt_tensor(masked, key),
+        lambda: encrypt_tensor(np.ma.masked, key),
+        lambda: encrypt_model([np.ones(2), masked], key),
+    ):
+        with pytest.raises(InvalidParameterError, match="masked array"):
+            call()
+    assert key.uses == 0
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+@needs_fork
+def test_a_fork_of_a_counter_refuses_and_the_first_counts_on():
+    counter = NonceCounter(1)
+    counter.next()
+    said = in_a_fork(counter.next)
+    assert said.startswith("CopyRefusedError: this NonceCounter is the copy that a fork made")
+    assert counter.next()[-1] == 1
+    assert in_a_fork(lambda: NonceCounter(1).next()) == "done"
+
+
+@needs_fork
+def test_a_fork_of_a_key_seals_nothing_and_may_open(key, update):
+    sealed = encrypt_tensor(update, key)
+    for seal in (lambda: encrypt_tensor(update, key), lambda: encrypt_model([update], key)):
+        assert in_a_fork(seal).startswith("CopyRefusedError: this Key is the copy")
+    assert in_a_fork(lambda: decrypt_tensor(sealed, key)) == "done"
+    assert key.uses == 1
+    assert in_a_fork(lambda: encrypt_tensor(update, generate_key())) == "done"
+
+
+@needs_fork
+@pytest.mark.parametrize("make", [generate_key, lambda: NonceCounter(1)], ids=["key", "counter"])
+def test_a_fork_does_not_wait_for_a_lock_that_nobody_opens(make):
+    counter = make()
+    use = counter.next if isinstance(counter, NonceCounter) else lambda: counter._fresh_nonces(1)
+    with counter._lock:
+        assert in_a_fork(use, seconds=5).startswith("CopyRefusedError")
+
+
+def test_threads_share_a_nonce_counter_without_a_repetition():
+    counter, nonces, start = NonceCounter(1), [], threading.Barrier(8)
+
+    def work():
+        start.wait()
+        nonces.extend([counter.next() for _ in range(2000)])
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(nonces)) == len(nonces) == 16_000

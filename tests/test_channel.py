@@ -38,6 +38,7 @@ from fltutor.errors import (
 from fltutor.protocols import Sessions, encrypted_sum
 from fltutor.transcript import Phase
 from tests import channel_parties
+from tests.hostile import WRONG, buffers_of, frames_of, in_a_fork, needs_fork, stands
 
 ALICE, BOB, CAROL = (Identity.generate(name) for name in ("alice", "bob", "carol"))
 DIRECTORY = Directory(party.public for party in (ALICE, BOB, CAROL))
@@ -241,7 +242,7 @@ def test_noise_is_refused_as_a_message_and_in_every_step_of_a_handshake(noise):
 @pytest.mark.parametrize("message", [None, 3, "text", [1, 2]], ids=repr)
 def test_what_is_not_bytes_is_refused(ends, message):
     for hear in (ends[0].open, Responder(BOB, DIRECTORY).answer):
-        with pytest.raises(InvalidParameterError, match="a message is bytes"):
+        with pytest.raises(InvalidParameterError, match="must be bytes or a contiguous buffer"):
             hear(message)
 
 
@@ -677,3 +678,200 @@ def test_a_bad_row_leaves_kept_sessions_usable():
     with pytest.raises(FltutorError, match="client 2 holds NaN"):
         encrypted_sum(np.where(np.arange(6).reshape(3, 2) == 5, np.nan, 1), sessions=sessions)
     np.testing.assert_array_equal(encrypted_sum(rows, sessions=sessions).total, [3.0, 3.0])
+
+
+# --- everything else that is wrong --------------------------------------------------------------
+
+
+class Played:
+    """A line on which a recorded or made-up answer comes, whatever is said."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+
+    def send(self, data):
+        pass
+
+    def receive(self, limit=None):
+        return self.answers.pop(0)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(ends, update, wrong):
+    alice, bob = ends
+    message = alice.seal(update, {"round": 7})
+    started, answered = Initiator(ALICE, "bob", DIRECTORY), Responder(BOB, DIRECTORY)
+    proved = Initiator(ALICE, "bob", DIRECTORY)
+    started.hello()
+    proved.proof(answered.answer(proved.hello()))
+    here, there = socket.socketpair()
+    with here, there:
+        for call in (
+            lambda: Initiator(wrong, "bob", DIRECTORY),
+            lambda: Initiator(ALICE, wrong, DIRECTORY),
+            lambda: Initiator(ALICE, "bob", wrong),
+            lambda: Initiator(ALICE, "bob", DIRECTORY, run=wrong),
+            lambda: Initiator(ALICE, "bob", DIRECTORY, round_number=wrong),
+            lambda: Responder(wrong, DIRECTORY),
+            lambda: Responder(BOB, wrong),
+            lambda: Responder(BOB, DIRECTORY, run=wrong),
+            lambda: Responder(BOB, DIRECTORY, round_number=wrong),
+            lambda: Responder(BOB, DIRECTORY).answer(wrong),
+            lambda: started.proof(wrong),
+            lambda: answered.finish(wrong),
+            lambda: proved.finish(wrong),
+            lambda: connect(ALICE, "bob", DIRECTORY, Played(wrong, wrong)),
+            lambda: accept(BOB, DIRECTORY, Played(wrong, wrong)),
+            lambda: alice.seal(wrong),
+            lambda: alice.seal([update, wrong]),
+            lambda: alice.seal(update, wrong),
+            lambda: alice.seal(update, {"round": wrong}),
+            lambda: bob.open(wrong),
+            lambda: bob.open(message, wrong),
+            lambda: bob.open(message, {"round": wrong}),
+            lambda: SocketLine(here).send(wrong),
+        ):
+            stands(call)
+        if not isinstance(wrong, int | np.integer) or isinstance(wrong, bool):
+            with pytest.raises(InvalidParameterError, match="limit must be a whole number"):
+                SocketLine(here).receive(wrong)
+    np.testing.assert_array_equal(bob.open(message, {"round": 7}), update)
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_a_mutated_message_is_refused_by_a_typed_error_in_every_step(data):
+    """Bytes changed, cut out, put in or moved; and every length of every field."""
+
+    def mutate(message):
+        altered = bytearray(message)
+        for _ in range(data.draw(st.integers(1, 3))):
+            start = data.draw(st.integers(0, len(altered)))
+            stop = data.draw(st.integers(start, min(len(altered), start + 40)))
+            altered[start:stop] = data.draw(st.binary(max_size=40))
+        return bytes(altered)
+
+    step = data.draw(st.integers(0, 4))
+    if step == 4:
+        alice, bob, _ = shake_hands()
+        message = alice.seal(np.float32([1, 2]))
+        if (altered := mutate(message)) != message:
+            with pytest.raises((AuthenticationError, WireFormatError)):
+                bob.open(altered)
+        np.testing.assert_array_equal(bob.open(message), np.float32([1, 2]))
+        return
+    spoilt = []
+
+    def spoil(message):
+        spoilt.append((message, mutate(message)))
+        return spoilt[0][1]
+
+    refusal = stands(lambda: handshake_with(spoil, step))
+    assert isinstance(refusal, AuthenticationError | WireFormatError) or len(set(spoilt[0])) == 1
+
+
+@pytest.mark.parametrize("side", ["initiator", "responder"])
+@pytest.mark.parametrize("way", ["the top bit", "counted on from the prime"])
+def test_a_key_written_in_a_second_way_is_refused_at_once(side, way):
+    """Whoever owns the name signs: only the key is wrong."""
+    initiator, responder = Initiator(ALICE, "bob", DIRECTORY), Responder(BOB, DIRECTORY)
+    pair = (initiator if side == "initiator" else responder)._pair
+    flipped = pair.public_key[:-1] + bytes([pair.public_key[-1] | 0x80])
+    pair.public_key = flipped if way == "the top bit" else (2**255 - 12).to_bytes(32, "little")
+    hello = initiator.hello()
+    hear, message = responder.answer, hello
+    if side == "responder":
+        hear, message = initiator.proof, responder.answer(hello)
+    with pytest.raises(AuthenticationError, match=r"refused: .* is not below 2\^255 - 19"):
+        hear(message)
+
+
+def test_an_unknown_peer_of_any_type_is_nobody():
+    for peer in (None, 3, ["bob"], {"bob"}, b"bob"):
+        with pytest.raises(AuthenticationError, match="nobody is registered"):
+            Initiator(ALICE, peer, DIRECTORY)
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_an_unfinished_handshake_is_never_copied(step):
+    """Two copies would give two channels with one key, each counting from 0."""
+    initiator, responder = Initiator(ALICE, "bob", DIRECTORY), Responder(BOB, DIRECTORY)
+    if step > 0:
+        hello = initiator.hello()
+    if step > 1:
+        answer = responder.answer(hello)
+    if step > 2:
+        initiator.proof(answer)
+    for side, duplicate in itertools.product(
+        (initiator, responder), (pickle.dumps, copy.copy, copy.deepcopy)
+    ):
+        with pytest.raises(CopyRefusedError, match=r"handshake \((Initiator|Responder)\)"):
+            duplicate(side)
+        assert "secrets hidden" in repr(side)
+
+
+def test_the_keys_of_a_session_are_in_no_variables(ends):
+    for end in ends:
+        with pytest.raises(TypeError):
+            vars(end)
+        with pytest.raises(TypeError):
+            vars(end._keys)
+        assert end._keys.my_proof.hex() not in repr(end._keys)
+        assert repr(end._keys.my_proof) not in repr(end._keys)
+
+
+def test_a_bad_tag_leaves_no_plaintext_in_any_frame_of_a_channel(ends):
+    alice, bob = ends
+    altered = bytearray(alice.seal(np.frombuffer(b"SECRET!!" * 5, np.uint8)))
+    altered[-1] ^= 1
+    with pytest.raises(AuthenticationError) as caught:
+        bob.open(altered)
+    frames = frames_of(caught.value)
+    assert any("opened" in frame for frame in frames)
+    for frame in frames:
+        for value in frame.values():
+            assert not any(b"SECRET" in data for data in buffers_of(value))
+
+
+# --- forks ----------------------------------------------------------------------------------------
+
+
+@needs_fork
+def test_a_fork_of_a_channel_neither_seals_nor_opens_and_the_first_goes_on(ends, update):
+    alice, bob = ends
+    message = alice.seal(update, ROUND)
+    for call in (lambda: bob.open(message, ROUND), lambda: alice.seal(update, ROUND)):
+        said = in_a_fork(call)
+        assert said.startswith("CopyRefusedError: this Channel is the copy that a fork made")
+    np.testing.assert_array_equal(bob.open(message, ROUND), update)
+    assert_still_works(alice, bob, update)
+
+
+@needs_fork
+def test_a_handshake_is_not_finished_in_a_fork(update):
+    initiator, responder = Initiator(ALICE, "bob", DIRECTORY), Responder(BOB, DIRECTORY)
+    assert in_a_fork(initiator.hello).startswith("CopyRefusedError: this Initiator")
+    hello = initiator.hello()
+    assert in_a_fork(lambda: responder.answer(hello)).startswith("CopyRefusedError: this Respond")
+    answer = responder.answer(hello)
+    assert in_a_fork(lambda: initiator.proof(answer)).startswith("CopyRefusedError: this Initiator")
+    proof = initiator.proof(answer)
+    assert in_a_fork(lambda: responder.finish(proof)).startswith("CopyRefusedError: this Responder")
+    finished, bob = responder.finish(proof)
+    said = in_a_fork(lambda: initiator.finish(finished))
+    assert said.startswith("CopyRefusedError: this Initiator")
+    assert_still_works(initiator.finish(finished), bob, update)
+
+
+@needs_fork
+def test_a_fork_may_make_channels_of_its_own():
+    assert in_a_fork(shake_hands) == "done"
+
+
+@needs_fork
+def test_a_fork_of_a_channel_does_not_wait_for_a_lock_that_nobody_opens(ends, update):
+    alice, bob = ends
+    message = alice.seal(update)
+    with alice._sealing, bob._opening:
+        assert in_a_fork(lambda: alice.seal(update), seconds=5).startswith("CopyRefusedError")
+        assert in_a_fork(lambda: bob.open(message), seconds=5).startswith("CopyRefusedError")

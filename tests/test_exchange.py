@@ -24,6 +24,7 @@ from fltutor.errors import (
     InvalidParameterError,
     WireFormatError,
 )
+from tests.hostile import WRONG, stands
 
 
 def numbers(num_clients):
@@ -89,11 +90,11 @@ def test_tensors_of_any_shape_arrive_and_are_read_as_they_were_sent():
     ("arguments", "message"),
     [
         ({"updates": numbers(1)}, "updates must be of 2 clients or more, got 1"),
-        ({"num_victims": -1}, "num_victims must be a whole number, 0 or more, got -1"),
-        ({"num_victims": 1.0}, "num_victims must be a whole number, 0 or more, got 1.0"),
-        ({"num_victims": True}, "num_victims must be a whole number, 0 or more, got True"),
+        ({"num_victims": -1}, "num_victims must be a whole number of at least 0, got -1"),
+        ({"num_victims": 1.0}, "num_victims must be a whole number of at least 0, got 1.0"),
+        ({"num_victims": True}, "num_victims must be a whole number of at least 0, got True"),
         ({"round_number": "3"}, "round_number must be a whole number, got '3'"),
-        ({"updates": ["one", "two"]}, "tensor"),
+        ({"updates": ["one", "two"]}, "the update of client 0 must be of a known"),
     ],
 )
 def test_an_exchange_of_what_makes_no_sense_is_refused(arguments, message):
@@ -256,3 +257,66 @@ def test_a_pair_key_is_of_one_round_and_both_ends_derive_it():
 def test_a_fingerprint_is_sixty_bits_of_sha256():
     key = bytes(range(32))
     assert f"{fingerprint(key):015x}" == hashlib.sha256(key).hexdigest()[:15]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(identities, directory, wrong):
+    one, two = (Client(identity, directory) for identity in identities)
+    one.meet(two.announce())
+    two.meet(one.announce())
+    good, message = one.announce(), one.seal(np.ones(2), "b")
+    server, pair = SwappingServer(["a"]), KeyPair.generate()
+    server.announce(good, "b")
+    server.announce(two.announce(), "a")
+    fields = {"name": "a", "key": good.key, "round_number": 0, "signature": b""}
+    for call in (
+        *(
+            lambda field=field: two.meet(Announcement(**fields | {field: wrong}))
+            for field in fields
+        ),
+        lambda: Client(wrong, directory),
+        lambda: Client(identities[0], wrong),
+        lambda: Client(identities[0], directory, round_number=wrong),
+        lambda: one.meet(wrong),
+        lambda: one.knows(wrong),
+        lambda: one.fingerprint(wrong),
+        lambda: one.seal(wrong, "b"),
+        lambda: one.seal(np.ones(2), wrong),
+        lambda: two.open(wrong, "a"),
+        lambda: two.open(message, wrong),
+        lambda: SwappingServer(wrong),
+        lambda: SwappingServer([wrong]),
+        lambda: server.announce(wrong, "b"),
+        lambda: server.announce(good, wrong),
+        lambda: server.carry(wrong, "a", "b"),
+        lambda: server.carry(message, wrong, "b"),
+        lambda: server.carry(message, "a", wrong),
+        lambda: pair_key(wrong, "me", good),
+        lambda: pair_key(pair, wrong, good),
+        lambda: pair_key(pair, "me", wrong),
+        lambda: fingerprint(wrong),
+        lambda: exchange_keys(wrong),
+        lambda: exchange_keys([np.ones(2), wrong]),
+        lambda: exchange_keys(numbers(2), wrong),
+        lambda: exchange_keys(numbers(2), round_number=wrong),
+    ):
+        stands(call)
+    np.testing.assert_array_equal(two.open(message, "a"), np.ones(2))
+
+
+def test_masked_updates_are_refused_by_client_before_any_key_is_drawn(monkeypatch):
+    masked = np.ma.masked_equal(np.eye(3), 1.0)
+    monkeypatch.setattr(Identity, "generate", lambda name: pytest.fail("too late"))
+    with pytest.raises(InvalidParameterError, match="updates is a masked array"):
+        exchange_keys(masked)
+    with pytest.raises(InvalidParameterError, match="the update of client 1 is a masked array"):
+        exchange_keys([np.ones(3), masked[1]])
+
+
+def test_ones_own_key_and_a_key_of_another_do_not_pass_with_the_top_bit_flipped(identities):
+    one, other = (Client(identity, None) for identity in identities)
+    for announced in (one.announce(), other.announce()):
+        key = announced.key[:-1] + bytes([announced.key[-1] ^ 0x80])
+        with pytest.raises(InvalidParameterError, match="a second way to write"):
+            one.meet(replace(announced, key=key))
+    assert not one.knows("b")

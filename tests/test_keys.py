@@ -40,6 +40,7 @@ from fltutor.errors import (
 )
 from fltutor.protocols.masking import SecAggClient, Session
 from fltutor.protocols.masking.messages import KeyList
+from tests.hostile import WRONG, stands
 
 BASE_POINT = bytes([9]) + bytes(31)
 ALICE_KEY, BOB_KEY = bytes([1] * 32), bytes([2] * 32)
@@ -629,3 +630,77 @@ def test_no_text_holds_a_secret(holder):
     for text, secret in itertools.product(shown, ("ECRET", b"SECRET".hex(), "83, 69, 67")):
         assert secret not in text
     assert "hidden" in repr(made)
+
+
+# --- everything else that is wrong --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(
+    alice, bob, secret, parties, identity, directory, wrong
+):
+    one, other = parties
+    signature = identity.sign(MESSAGE, purpose="announce")
+    label = {"purpose": "demo", "sender": one, "receiver": other}
+    for call in (
+        lambda: agree(wrong, bob.public_key),
+        lambda: agree(alice, wrong),
+        lambda: x25519(wrong, BASE_POINT),
+        lambda: x25519(ALICE_KEY, wrong),
+        lambda: KeyPair(wrong),
+        lambda: KeyPair.from_bytes(wrong),
+        lambda: Secret(wrong),
+        lambda: Party(wrong, BASE_POINT),
+        lambda: Party("alice", wrong),
+        lambda: derive(wrong, Label(**label)),
+        lambda: derive(secret, wrong),
+        *(
+            lambda field=field: derive(secret, Label(**label | {field: wrong}))
+            for field in ("run", "round_number", "transcript", "both_ways", *label)
+        ),
+        lambda: Label.between(wrong, one, other),
+        lambda: Label.between("demo", wrong, other),
+        lambda: Label.between("demo", one, wrong),
+        lambda: hkdf(wrong, b"info"),
+        lambda: hkdf(bytes(32), wrong),
+        lambda: hkdf(bytes(32), b"info", salt=wrong),
+        lambda: hkdf(bytes(32), b"info", length=wrong),
+        lambda: PublicIdentity(wrong, BASE_POINT),
+        lambda: PublicIdentity("alice", wrong),
+        lambda: identity.public.verify(wrong, MESSAGE, purpose="announce"),
+        lambda: identity.public.verify(signature, wrong, purpose="announce"),
+        lambda: identity.public.verify(signature, {"round": wrong}, purpose="announce"),
+        lambda: identity.public.verify(signature, MESSAGE, purpose=wrong),
+        lambda: Identity(wrong, identity._private),
+        lambda: Identity("alice", wrong),
+        lambda: Identity.generate(wrong),
+        lambda: Identity.from_bytes("alice", wrong),
+        lambda: identity.sign(wrong, purpose="announce"),
+        lambda: identity.sign(MESSAGE, purpose=wrong),
+        lambda: Directory(wrong),
+        lambda: directory.register(wrong),
+        lambda: directory.find(wrong),
+    ):
+        stands(call)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_keys_may_come_in_any_buffer_and_are_kept_as_bytes(identity, kind):
+    """A bytearray kept as it is could change afterwards, and has no place in a directory."""
+    key = identity.public.public_key
+    public = PublicIdentity("alice", kind(key))
+    assert Directory([public]).find("alice").public_key == key
+    party = Party("alice", kind(BASE_POINT))
+    assert Label("demo", party, Party("bob", ALICE_KEY)).to_bytes()
+    assert isinstance(party.public_key, bytes)
+    assert isinstance(public.public_key, bytes)
+
+
+def test_no_secret_is_in_the_variables_of_its_holder():
+    for make in HOLDERS.values():
+        made = make()
+        held = [getattr(made, name) for name in type(made).__slots__ if name != "_value"]
+        for text in map(repr, [made, *held, vars(type(made))]):
+            assert "ECRET" not in text
+        with pytest.raises(TypeError):
+            vars(made)

@@ -19,13 +19,15 @@ import os
 import struct
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from fltutor.border import as_array, as_whole
 from fltutor.crypto import wire
 from fltutor.crypto.wire import NONCE_BYTES, TAG_BYTES, Context, TensorSpec
 from fltutor.errors import (
@@ -44,17 +46,19 @@ class Key:
 
     Two messages under one key must never share a nonce. Nonces are drawn at
     random from 2**96, which is safe for 2**32 messages; then the key refuses.
-    A key cannot be copied or pickled: the copy would start counting again.
+    A key cannot be copied or pickled: the copy would start counting again. For the same
+    reason it seals in the process that made it only, and not in a fork of it.
 
     Example:
         >>> generate_key()
         Key(AES-256, secret hidden, used 0 times)
     """
 
-    __slots__ = ("_cipher", "_lock", "_uses")
+    __slots__ = ("_cipher", "_home", "_lock", "_uses")
 
     def __init__(self, cipher: AESGCM):
         self._cipher, self._lock, self._uses = cipher, threading.Lock(), 0
+        self._home = os.getpid()
 
     @classmethod
     def from_bytes(cls, secret: bytes) -> Key:
@@ -75,6 +79,7 @@ class Key:
         return self._uses
 
     def _fresh_nonces(self, count: int) -> list[bytes]:
+        require_home(self, self._home)
         with self._lock:
             if self._uses + count > MAX_RANDOM_NONCES:
                 raise KeyExhaustedError(
@@ -106,21 +111,21 @@ class NonceCounter:
         NIST SP 800-38D, section 8.2.1, the deterministic construction.
     """
 
-    __slots__ = ("_count", "_lock", "_sender")
+    __slots__ = ("_count", "_home", "_lock", "_sender")
 
     def __init__(self, sender: int, start: int = 0):
-        if not 0 <= sender < 2**32:
-            raise InvalidParameterError(f"sender must be in [0, 2**32), got {sender}")
-        if not 0 <= start < 2**64:
-            raise InvalidParameterError(f"start must be in [0, 2**64), got {start}")
-        self._sender, self._count, self._lock = sender, start, threading.Lock()
+        self._sender = as_whole("sender", sender, least=0, most=2**32 - 1)
+        self._count = as_whole("start", start, least=0, most=2**64 - 1)
+        self._lock, self._home = threading.Lock(), os.getpid()
 
     def next(self) -> bytes:
         """Return the next nonce, 12 bytes.
 
         Raises:
             KeyExhaustedError: After 2**64 messages; the counter never wraps.
+            CopyRefusedError: In a fork of the process that made the counter: both would count on.
         """
+        require_home(self, self._home)
         with self._lock:
             if self._count >= 2**64:
                 raise KeyExhaustedError("all 2**64 nonces of this sender are used; use a new key")
@@ -132,14 +137,33 @@ class NonceCounter:
         raise CopyRefusedError("a NonceCounter is not copied: the copy would repeat nonces")
 
 
+def require_home(counter: Any, home: int) -> None:
+    """Refuse what counts messages in another process than it was made in, number ``home``.
+
+    A fork copies the memory of a process. Parent and child would then count on from the
+    same number, neither knowing of the other. This comes before any lock: a fork may
+    have copied a locked one, which nobody would ever unlock.
+
+    Raises:
+        CopyRefusedError: If this is another process.
+    """
+    if os.getpid() != home:
+        kind = type(counter).__name__
+        raise CopyRefusedError(
+            f"this {kind} is the copy that a fork made: it counts in the process that made it "
+            "only. Make a new one, with a new key, in this process"
+        )
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class EncryptedTensor:
     """One sealed tensor, or all tensors of a sealed model. Anyone may read its sizes.
 
+    What it says of itself it reads in the header of its message, and nowhere else, so
+    that decryption authenticates it.
+
     Attributes:
         message: The bytes as they are sent, read-only, not copied.
-        specs: dtype and shape of each tensor: claims, until decryption confirms them.
-        is_model: True for a message of :func:`encrypt_model`.
 
     Example:
         >>> encrypt_tensor(np.zeros((64, 32), np.float32), generate_key())
@@ -147,10 +171,29 @@ class EncryptedTensor:
     """
 
     message: memoryview
-    specs: tuple[TensorSpec, ...]
-    is_model: bool
-    _header: bytes
-    _chunk_bytes: int = wire.CHUNK_BYTES
+    _chunk_bytes: int = field(default=wire.CHUNK_BYTES, kw_only=True)
+    _limit: int = field(default=wire.MAX_BYTES, kw_only=True)
+
+    def __post_init__(self):
+        object.__setattr__(self, "message", wire.as_view(self.message, "message"))
+
+    @cached_property
+    def _read(self) -> tuple[int, tuple[TensorSpec, ...], bytes]:
+        return wire.read_header(self.message, self._limit, self._chunk_bytes)
+
+    @property
+    def specs(self) -> tuple[TensorSpec, ...]:
+        """dtype and shape of each tensor: claims, until decryption confirms them."""
+        return self._read[1]
+
+    @property
+    def is_model(self) -> bool:
+        """True for a message of :func:`encrypt_model`: a claim, too."""
+        return self._read[0] == wire.MODEL
+
+    @property
+    def _header(self) -> bytes:
+        return self._read[2]
 
     @property
     def num_bytes(self) -> int:
@@ -179,10 +222,11 @@ class EncryptedTensor:
             limit: Largest message accepted, in bytes.
 
         Raises:
+            InvalidParameterError: If ``data`` is no bytes and no other contiguous buffer.
             WireFormatError: Truncated, trailing bytes, unknown magic, version, kind or
                 dtype, too many dimensions, or sizes that do not fit the message.
         """
-        return _read_with(data, limit, wire.CHUNK_BYTES)
+        return _read_with(data, as_whole("limit", limit, least=0), wire.CHUNK_BYTES)
 
     def parts(self) -> list[tuple[str, memoryview]]:
         """Name every piece of the message in order: header, then nonce, ciphertext, tag.
@@ -296,6 +340,10 @@ def encrypt_model(
     draw_nonces = _require(key, Key, "key")._fresh_nonces
     if isinstance(tensors, np.ndarray) or hasattr(tensors, "numpy"):
         raise InvalidParameterError("tensors must be a list; encrypt_tensor takes one tensor")
+    if isinstance(tensors, str | bytes) or not isinstance(tensors, Iterable):
+        raise InvalidParameterError(
+            f"tensors must be a list of tensors, got {type(tensors).__name__}"
+        )
     arrays = [wire.as_array(tensor, f"tensor {i}") for i, tensor in enumerate(tensors)]
     if not arrays:
         raise InvalidParameterError("tensors must hold at least one tensor, got none")
@@ -321,8 +369,16 @@ def seal_with(data: Any, nonce: bytes, associated_data: bytes, key: Key, out: An
 
 
 def open_with(sealed: Any, nonce: bytes, associated_data: bytes, key: Key, out: Any) -> None:
-    """Undo :func:`seal_with`, or raise ``cryptography.exceptions.InvalidTag``."""
-    key._cipher.decrypt_into(nonce, sealed, associated_data, out)
+    """Undo :func:`seal_with`, or raise ``cryptography.exceptions.InvalidTag``.
+
+    The cipher writes the plaintext before it has seen the tag. Where the tag does not fit,
+    ``out`` is filled with zeros, so that nobody reads what nobody vouches for.
+    """
+    try:
+        key._cipher.decrypt_into(nonce, sealed, associated_data, out)
+    except InvalidTag:
+        _wipe(out)
+        raise
 
 
 def _encrypt_with(
@@ -348,52 +404,61 @@ def _encrypt_with(
         data = wire.byte_view(arrays[chunk.tensor])[chunk.values]
         bound = wire.associated_data(header, nonces[0], index, len(chunks), encoded)
         seal_with(data, nonce, bound, key, place[NONCE_BYTES:])
-    is_model = kind == wire.MODEL
-    return EncryptedTensor(message.toreadonly(), specs, is_model, header, chunk_bytes)
+    return EncryptedTensor(message, _chunk_bytes=chunk_bytes)
 
 
 def _read_with(data: Any, limit: int, chunk_bytes: int) -> EncryptedTensor:
-    try:
-        view = memoryview(data).cast("B").toreadonly()
-    except TypeError:
-        raise InvalidParameterError(
-            f"data must be bytes or a contiguous buffer, got {type(data).__name__}"
-        ) from None
-    kind, specs = wire.read_header(view, limit, chunk_bytes)
-    header = wire.pack_header(kind, specs)
-    return EncryptedTensor(view, specs, kind == wire.MODEL, header, chunk_bytes)
+    view = wire.as_view(data, "data")
+    encrypted = EncryptedTensor(view, _chunk_bytes=chunk_bytes, _limit=limit)
+    encrypted._read  # noqa: B018 - refuses what is malformed
+    return encrypted
 
 
 def _decrypt(encrypted: EncryptedTensor, key: Key, context: Context | None) -> list[np.ndarray]:
     _require(key, Key, "key")
     encoded = wire.encode_context(context)
-    chunks = encrypted._chunks()
+    header, chunks = encrypted._header, encrypted._chunks()
+    if encrypted.message[: len(header)] != header:
+        raise AuthenticationError("message refused: its header changed after it was read")
     nonces = [bytes(encrypted.message[chunk.place][:NONCE_BYTES]) for chunk in chunks]
     opened = [np.empty(spec.num_bytes, np.uint8) for spec in encrypted.specs]
-    for index, (chunk, nonce) in enumerate(zip(chunks, nonces, strict=True)):
-        sealed = encrypted.message[chunk.place][NONCE_BYTES:]
-        out = opened[chunk.tensor][chunk.values]
-        bound = wire.associated_data(encrypted._header, nonces[0], index, len(chunks), encoded)
-        try:
+    try:
+        for index, (chunk, nonce) in enumerate(zip(chunks, nonces, strict=True)):
+            sealed = encrypted.message[chunk.place][NONCE_BYTES:]
+            out = opened[chunk.tensor][chunk.values]
+            bound = wire.associated_data(header, nonces[0], index, len(chunks), encoded)
             open_with(sealed, nonce, bound, key, out)
-        except InvalidTag:
-            raise AuthenticationError(
-                "message refused: altered, sealed with another key, or sealed in another "
-                f"context than {dict(context or {})}"
-            ) from None
+    except BaseException as error:
+        for values in opened:
+            _wipe(values)  # whoever holds the error holds this frame, and the message is not whole
+        if not isinstance(error, InvalidTag):
+            raise
+        raise AuthenticationError(
+            "message refused: altered, sealed with another key, or sealed in another "
+            f"context than {dict(context or {})}"
+        ) from None
     return [
         values.view(wire.numpy_dtype(spec.dtype)).reshape(spec.shape)
         for values, spec in zip(opened, encrypted.specs, strict=True)
     ]
 
 
+def _wipe(buffer: Any) -> None:
+    """Fill a buffer with zeros."""
+    view = memoryview(buffer)
+    if view.nbytes:
+        np.frombuffer(view, np.uint8)[:] = 0
+
+
 def _writable(out: Any, num_bytes: int, arrays: list[np.ndarray]) -> memoryview:
     """New memory for the message, or the first bytes of ``out``."""
     if out is None:
         return memoryview(np.empty(num_bytes, np.uint8))
+    if isinstance(out, np.ndarray):
+        out = as_array("out", out)
     try:
         buffer = memoryview(out).cast("B")
-    except TypeError:
+    except (TypeError, ValueError, BufferError):
         buffer = None
     if buffer is None or buffer.readonly:
         raise InvalidParameterError(

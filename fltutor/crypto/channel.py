@@ -17,8 +17,8 @@ What this protects: content, origin and order of every message, also against
 someone who learns a signing key later (the fresh keys are forgotten). What it does
 not: lengths, timing, names and run are visible; whoever owns the wire may delay or
 cut it, so the *last* messages may be missing unnoticed; and a compromised endpoint,
-which holds the keys, reads and writes everything. After a restart, connect again:
-a channel cannot be stored.
+which holds the keys, reads and writes everything. After a restart or a fork, connect again:
+a channel cannot be stored, copied or used in another process.
 
 The handshake is the signed Diffie-Hellman of STS and SIGMA, written for teaching: it
 does not hide the names, negotiate algorithms or renew keys. Between real machines use TLS 1.3.
@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 import socket
 import struct
 import threading
@@ -40,8 +41,9 @@ from typing import Any, NoReturn, Protocol
 
 import numpy as np
 
+from fltutor.border import as_whole
 from fltutor.crypto import aead
-from fltutor.crypto.aead import Key
+from fltutor.crypto.aead import Key, require_home
 from fltutor.crypto.keys import (
     MAX_NAME_BYTES,
     Directory,
@@ -53,7 +55,7 @@ from fltutor.crypto.keys import (
     agree,
     derive,
 )
-from fltutor.crypto.wire import Context, encode_context
+from fltutor.crypto.wire import Context, as_view, encode_context
 from fltutor.errors import (
     AuthenticationError,
     CopyRefusedError,
@@ -127,33 +129,54 @@ def accept(
 
 
 class _Handshake:
-    """What both sides hold. A refused message changes nothing: the right one may still come."""
+    """What both sides hold. A refused message changes nothing: the right one may still come.
+
+    It is neither copied nor finished in a fork: two channels would have the same keys, and
+    each would start its numbers from 0.
+    """
 
     def __init__(self, me: Identity, directory: Directory, run: str, round_number: int):
         self._me = _require(me, Identity, "me")
         self._directory = _require(directory, Directory, "directory")
-        self._run, self._round_number = run, round_number
+        self._run = _require(run, str, "run")
+        self._round_number = as_whole("round_number", round_number)
         self._occasion = encode_context({"run": run, "round": round_number})
         if len(self._occasion) > MAX_NAME_BYTES:
             raise InvalidParameterError(f"run must be a short name, got {len(run)} letters")
-        self._pair, self._step = KeyPair.generate(), 0
+        self._pair, self._step, self._home = KeyPair.generate(), 0, os.getpid()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._me.name!r}, secrets hidden, step {self._step})"
+
+    def __reduce_ex__(self, protocol: int) -> NoReturn:
+        raise CopyRefusedError(
+            f"an unfinished handshake ({type(self).__name__}) is not copied or stored"
+        )
 
     def _require_step(self, step: int, name: str) -> None:
+        require_home(self, self._home)
         if self._step != step:
             raise InvalidParameterError(f"no {name} is due: a handshake runs once and in order")
 
     def _find(self, name: str) -> PublicIdentity:
-        if name == self._me.name:
+        if isinstance(name, str) and name == self._me.name:
             raise AuthenticationError(f"handshake refused: {name!r} is my own name")
         return self._directory.find(name)
 
-    def _derive(self, their_name: str, their_key: bytes, said: Context) -> _SessionKeys:
+    def _party(self, name: str, key: bytes) -> Party:
+        """The other side, if its key is one."""
+        try:
+            return Party(name, key)
+        except InvalidParameterError as error:
+            raise AuthenticationError(f"handshake with {name!r} refused: {error}") from None
+
+    def _derive(self, theirs: Party, said: Context) -> _SessionKeys:
         """All keys of the session, bound to everything that was said. Call after verifying."""
         try:
-            secret = agree(self._pair, their_key)
+            secret = agree(self._pair, theirs.public_key)
         except InvalidParameterError as error:
-            raise AuthenticationError(f"handshake with {their_name!r} refused: {error}") from None
-        mine, theirs = Party(self._me.name, self._pair.public_key), Party(their_name, their_key)
+            raise AuthenticationError(f"handshake with {theirs.name!r} refused: {error}") from None
+        mine = Party(self._me.name, self._pair.public_key)
         transcript = hashlib.sha256(encode_context(said)).digest()
 
         def key(purpose: str, *ends: Party) -> bytes:
@@ -204,13 +227,14 @@ class Initiator(_Handshake):
             WireFormatError: If it is no answer at all.
         """
         self._require_step(1, "answer")
-        answer = bytes(_as_view(answer))
+        answer = bytes(as_view(answer, "answer"))
         their_key, signature = _unpack(_ANSWER, answer, 2)
         said = {"hello": self._hello, "key": their_key}
         self._peer.verify(signature, said, purpose="channel answer")
+        theirs = self._party(self._peer.name, their_key)
         mine = self._me.sign({"hello": self._hello, "answer": answer}, purpose="channel proof")
         said = {"hello": self._hello, "answer": answer, "proof": mine}
-        self._keys = self._derive(self._peer.name, their_key, said)
+        self._keys = self._derive(theirs, said)
         self._pair, self._step = None, 2  # forget the private key: no later theft opens this
         return _pack(_PROOF, mine, self._keys.my_proof)
 
@@ -233,12 +257,12 @@ class Responder(_Handshake):
         """Answer a registered party with a fresh key and a signature over both keys.
 
         Raises:
-            AuthenticationError: If the hello is for another party, run or round, or
-                from a stranger.
+            AuthenticationError: If the hello is for another party, run or round, from a
+                stranger, or with a key that cannot be.
             WireFormatError: If it is no hello at all.
         """
         self._require_step(0, "hello")
-        hello = bytes(_as_view(hello))
+        hello = bytes(as_view(hello, "hello"))
         occasion, initiator, responder, their_key = _unpack(_HELLO, hello, 4)
         if responder != self._me.name.encode():
             raise AuthenticationError(f"hello refused: it is not for {self._me.name!r}")
@@ -246,8 +270,9 @@ class Responder(_Handshake):
             raise AuthenticationError(
                 f"hello refused: it is not for run {self._run!r}, round {self._round_number}"
             )
-        self._peer = self._find(_decode_name(initiator))
-        self._their_key, self._hello = their_key, hello
+        peer = self._find(_decode_name(initiator))
+        self._theirs = self._party(peer.name, their_key)
+        self._peer, self._hello = peer, hello
         signature = self._me.sign(
             {"hello": hello, "key": self._pair.public_key}, purpose="channel answer"
         )
@@ -266,13 +291,13 @@ class Responder(_Handshake):
         signature, their_proof = _unpack(_PROOF, proof, 2)
         said = {"hello": self._hello, "answer": self._answer}
         self._peer.verify(signature, said, purpose="channel proof")
-        keys = self._derive(self._peer.name, self._their_key, said | {"proof": signature})
+        keys = self._derive(self._theirs, said | {"proof": signature})
         keys.confirm(their_proof, self._peer.name)
         self._pair, self._step = None, 2
         return _pack(_FINISHED, keys.my_proof), Channel(self._me.name, self._peer.name, keys)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False, slots=True)
 class _SessionKeys:
     session: str
     my_proof: bytes
@@ -297,12 +322,22 @@ class Channel:
         session: Public name of the session, equal at both ends.
     """
 
-    __slots__ = ("_keys", "_num_opened", "_num_sealed", "_opening", "_sealing", "me", "peer")
+    __slots__ = (
+        "_home",
+        "_keys",
+        "_num_opened",
+        "_num_sealed",
+        "_opening",
+        "_sealing",
+        "me",
+        "peer",
+    )
 
     def __init__(self, me: str, peer: str, keys: _SessionKeys):
         self.me, self.peer, self._keys = me, peer, keys
         self._num_sealed = self._num_opened = 0
         self._sealing, self._opening = threading.Lock(), threading.Lock()
+        self._home = os.getpid()
 
     @property
     def session(self) -> str:
@@ -324,7 +359,9 @@ class Channel:
         Raises:
             InvalidParameterError: If a tensor is not supported; no number is used up.
             KeyExhaustedError: If the key was used as often as is safe: connect again.
+            CopyRefusedError: In a fork of the process that connected.
         """
+        require_home(self, self._home)
         encrypt = aead.encrypt_model if isinstance(tensors, list | tuple) else aead.encrypt_tensor
         with self._sealing:
             number = self._num_sealed
@@ -345,9 +382,12 @@ class Channel:
                 before its turn, is one of mine sent back (a reflection), or belongs to
                 another party, session or context.
             WireFormatError: If it is no message of a channel at all.
+            InvalidParameterError: If it is no bytes, or ``context`` is not supported.
+            CopyRefusedError: In a fork of the process that connected.
 
         A refused message changes nothing: the right one still opens.
         """
+        require_home(self, self._home)
         number, encrypted = _read_message(message)
         decrypt = aead.decrypt_model if encrypted.is_model else aead.decrypt_tensor
         with self._opening:
@@ -382,7 +422,7 @@ def _bind(number: int, context: Context | None) -> Context:
 
 
 def _read_message(message: Any) -> tuple[int, aead.EncryptedTensor]:
-    view = _as_view(message)
+    view = as_view(message, "message")
     if len(view) < _NUMBER.size:
         raise WireFormatError(f"message truncated: {len(view)} bytes hold no number")
     return *_NUMBER.unpack_from(view), aead.EncryptedTensor.from_bytes(view[_NUMBER.size :])
@@ -407,7 +447,12 @@ class SocketLine:
         self._socket = connected
 
     def send(self, data: bytes) -> None:
-        """Send one message."""
+        """Send one message.
+
+        Raises:
+            InvalidParameterError: If it is no bytes and no other contiguous buffer.
+        """
+        data = as_view(data, "data")
         self._socket.sendall(_NUMBER.pack(len(data)) + data)
 
     def receive(self, limit: int = MESSAGE_LIMIT) -> bytes:
@@ -416,6 +461,7 @@ class SocketLine:
         Raises:
             WireFormatError: If it is longer than ``limit``, or the line closes before its end.
         """
+        as_whole("limit", limit, least=0)
         (length,) = _NUMBER.unpack(self._receive_exactly(_NUMBER.size))
         if length > limit:
             raise WireFormatError(f"message of {length} bytes is longer than the limit {limit}")
@@ -441,8 +487,8 @@ def _pack(kind: int, *fields: bytes) -> bytes:
 
 
 def _unpack(kind: int, data: Any, count: int) -> list[bytes]:
-    data, position, fields = _as_view(data), len(_MAGIC) + 1, []
     name = _KINDS[kind]
+    data, position, fields = as_view(data, name), len(_MAGIC) + 1, []
     if data[:position] != _MAGIC + bytes([kind]):
         raise WireFormatError(f"not the {name!r} message of a version 1 handshake")
     for _ in range(count):
@@ -461,13 +507,6 @@ def _decode_name(name: bytes) -> str:
         return name.decode()
     except UnicodeDecodeError:
         raise WireFormatError("a name in a handshake is not UTF-8") from None
-
-
-def _as_view(data: Any) -> memoryview:
-    try:
-        return memoryview(data).cast("B")
-    except TypeError:
-        raise InvalidParameterError(f"a message is bytes, got {type(data).__name__}") from None
 
 
 def _require(value: Any, kind: type, name: str) -> Any:

@@ -29,9 +29,12 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_array, as_whole
+from fltutor.crypto import wire
 from fltutor.crypto.aead import EncryptedTensor, Key, decrypt_tensor, encrypt_tensor
 from fltutor.crypto.keys import (
     Directory,
@@ -41,6 +44,7 @@ from fltutor.crypto.keys import (
     Party,
     agree,
     derive,
+    require_many,
     require_name,
     require_public_key,
 )
@@ -74,7 +78,11 @@ class Announcement:
         require_name(self.name)
         key = require_public_key(self.key, f"the public key of {self.name!r}")
         object.__setattr__(self, "key", key)
-        _require_whole("round_number", self.round_number)
+        as_whole("round_number", self.round_number)
+        if not isinstance(self.signature, bytes):
+            raise InvalidParameterError(
+                f"the signature of {self.name!r} must be bytes, got {type(self.signature).__name__}"
+            )
 
     @property
     def message(self) -> dict[str, int | bytes]:
@@ -106,6 +114,9 @@ class Client:
     """
 
     def __init__(self, identity: Identity, directory: Directory | None, *, round_number: int = 0):
+        _require(identity, Identity, "identity")
+        if directory is not None:
+            _require(directory, Directory, "directory")
         self.name = identity.name
         self._identity, self._directory, self._pair = identity, directory, KeyPair.generate()
         self._announcement = Announcement(self.name, self._pair.public_key, round_number)
@@ -127,7 +138,9 @@ class Client:
             AuthenticationError: If signatures count and this one does not fit, the key is
                 for another round, came under another name before, or is worthless. A refused
                 announcement changes nothing: the right one may still come.
+            InvalidParameterError: If it is no announcement at all.
         """
+        _require(announcement, Announcement, "announcement")
         name, key = announcement.name, announcement.key
         if self._directory is not None:
             peer = self._directory.find(name)
@@ -148,7 +161,7 @@ class Client:
 
     def knows(self, peer: str) -> bool:
         """Whether we agreed on a key."""
-        return peer in self._keys
+        return isinstance(peer, str) and peer in self._keys
 
     def fingerprint(self, peer: str) -> int:
         """The :func:`fingerprint` of the key for this peer, which two people may compare aloud."""
@@ -176,7 +189,7 @@ class Client:
         return decrypt_tensor(EncryptedTensor.from_bytes(message), self._key(peer), context)
 
     def _key(self, peer: str) -> Key:
-        if peer not in self._keys:
+        if require_name(peer) not in self._keys:
             raise InvalidParameterError(f"{self.name!r} has agreed on no key with {peer!r}")
         return self._keys[peer]
 
@@ -219,13 +232,15 @@ class SwappingServer(Server):
     def __init__(self, victims: Iterable[str]):
         if isinstance(victims, str):
             raise InvalidParameterError(f"victims must be a list of names, got one: {victims!r}")
-        self._victims = frozenset(victims)
+        self._victims = frozenset(map(require_name, require_many(victims, "victims")))
         self._announced: dict[str, Announcement] = {}
         self._fakes: dict[tuple[str, str], KeyPair] = {}
         self._read: dict[tuple[str, str], np.ndarray] = {}
 
     def announce(self, announcement: Announcement, receiver: str) -> Announcement:
         """Pass on a key of my own under the client's name; only a signature I cannot make."""
+        _require(announcement, Announcement, "announcement")
+        require_name(receiver)
         if self._victims.isdisjoint((announcement.name, receiver)):
             return announcement
         self._announced[announcement.name] = announcement
@@ -239,7 +254,9 @@ class SwappingServer(Server):
 
         Raises:
             AuthenticationError: If the sender did not seal it with the key that I gave it.
+            WireFormatError: If it is no encrypted tensor at all.
         """
+        require_name(sender), require_name(receiver)
         if not {(sender, receiver), (receiver, sender)} <= self._fakes.keys():
             return message
         context = {"from": sender, "to": receiver}
@@ -271,7 +288,7 @@ def pair_key(mine: KeyPair, my_name: str, peer: Announcement) -> bytes:
         >>> at_one == pair_key(two, "two", Announcement("one", one.public_key))
         True
     """
-    secret = agree(mine, peer.key)
+    secret = agree(mine, _require(peer, Announcement, "peer").key)
     me, other = Party(my_name, mine.public_key), Party(peer.name, peer.key)
     return derive(secret, Label.between("pair key", me, other, round_number=peer.round_number))
 
@@ -283,7 +300,7 @@ def fingerprint(key: bytes) -> int:
         >>> f"{fingerprint(bytes(32)):015x}"  # sha256sum of 32 zero bytes: 66687aadf862bd77...
         '66687aadf862bd7'
     """
-    return int.from_bytes(hashlib.sha256(key).digest()[:8], "big") >> 4
+    return int.from_bytes(hashlib.sha256(wire.as_view(key, "key")).digest()[:8], "big") >> 4
 
 
 @dataclass(frozen=True)
@@ -334,7 +351,7 @@ def exchange_keys(
 
     Raises:
         InvalidParameterError: If there are fewer than two clients, ``num_victims`` is no
-            whole number from 0, or a tensor is not supported.
+            whole number from 0, or a tensor is not supported; the text names the client.
 
     Example:
         >>> updates = np.arange(20.0).reshape(4, 5)
@@ -347,10 +364,13 @@ def exchange_keys(
         >>> len(stopped.overheard), int(stopped.delivered.sum()), len(stopped.refusals)
         (0, 0, 12)
     """
+    if not isinstance(updates, Sequence):
+        updates = np.atleast_1d(as_array("updates", updates))
     num_clients = len(updates)
     if num_clients < 2:
         raise InvalidParameterError(f"updates must be of 2 clients or more, got {num_clients}")
-    _require_whole("num_victims", num_victims, least=0)
+    updates = [wire.as_array(row, f"the update of client {i}") for i, row in enumerate(updates)]
+    num_victims = as_whole("num_victims", num_victims, least=0)
     identities = [Identity.generate(f"client {number}") for number in range(num_clients)]
     directory = Directory(identity.public for identity in identities) if signed else None
     clients = [Client(identity, directory, round_number=round_number) for identity in identities]
@@ -385,8 +405,9 @@ def exchange_keys(
     )
 
 
-def _require_whole(name: str, number: int, least: int | None = None) -> None:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or (least is not None and number < least):
-        needed = "a whole number" if least is None else f"a whole number, {least} or more"
-        raise InvalidParameterError(f"{name} must be {needed}, got {number!r}")
+def _require(value: Any, kind: type, name: str) -> Any:
+    if not isinstance(value, kind):
+        raise InvalidParameterError(
+            f"{name} must be of class {kind.__name__}, got {type(value).__name__}"
+        )
+    return value

@@ -229,7 +229,8 @@ class Label:
         as_whole("round_number", self.round_number)
         _require_type(self.transcript, bytes, "transcript")
         if not isinstance(self.both_ways, bool):
-            raise InvalidParameterError(f"both_ways must be True or False, got {self.both_ways!r}")
+            kind = type(self.both_ways).__name__
+            raise InvalidParameterError(f"both_ways must be True or False, got {kind}")
         for party in ("sender", "receiver"):
             _require_type(getattr(self, party), Party, party)
         for field in ("name", "public_key"):
@@ -405,7 +406,7 @@ class Directory:
     def __init__(self, identities: Iterable[PublicIdentity] = ()):
         self._by_name: dict[str, PublicIdentity] = {}
         self._by_key: dict[bytes, PublicIdentity] = {}
-        for identity in identities:
+        for identity in require_many(identities, "identities"):
             self.register(identity)
 
     def register(self, identity: PublicIdentity) -> None:
@@ -432,7 +433,11 @@ class Directory:
         Raises:
             AuthenticationError: If nobody has this name.
         """
-        if not isinstance(name, str) or name not in self._by_name:
+        if not isinstance(name, str):
+            raise AuthenticationError(
+                f"nobody is registered as {type(name).__name__}, which is no name"
+            )
+        if name not in self._by_name:
             raise AuthenticationError(f"nobody is registered as {name!r}")
         return self._by_name[name]
 
@@ -480,13 +485,22 @@ def _require_strong(public_key: bytes, name: str) -> None:
 
 def _require_purpose(purpose: Any) -> None:
     if not isinstance(purpose, str) or not purpose:
-        raise InvalidParameterError(f"purpose must be a word, got {purpose!r}")
+        got = repr(purpose) if isinstance(purpose, str) else type(purpose).__name__
+        raise InvalidParameterError(f"purpose must be a word, got {got}")
 
 
 def _require_type(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise InvalidParameterError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
     return value
+
+
+def require_many(values: Any, name: str) -> list:
+    """The values as a list, or an error if there is nothing to go through."""
+    try:
+        return list(values)
+    except TypeError:
+        raise InvalidParameterError(f"{name} must be a list, got {type(values).__name__}") from None
 
 
 def require_bytes(value: Any, length: int, name: str) -> bytes:
@@ -506,4 +520,5 @@ def require_name(name: Any) -> str:
             return name
     except UnicodeEncodeError:
         pass
-    raise InvalidParameterError(f"a name must be 1 to {MAX_NAME_BYTES} bytes of text, got {name!a}")
+    got = ascii(name) if isinstance(name, str) else type(name).__name__
+    raise InvalidParameterError(f"a name must be 1 to {MAX_NAME_BYTES} bytes of text, got {got}")

@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fltutor import border
 from fltutor.errors import InvalidParameterError, WireFormatError
 from fltutor.packages import load
 
@@ -51,6 +52,7 @@ Context = Mapping[str, int | str | bytes]
 
 _START = struct.Struct("<4sBBI")  # magic, version, kind, count
 _INTEGERS = (int, np.integer)
+_MAX_INTEGER_BITS = 4096  # of an integer in a context; Python refuses to write very long ones
 _NAMES = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
 _ITEM_BYTES = {"bfloat16": 2} | {name: dtype.itemsize for name, dtype in NUMPY_DTYPES.items()}
 
@@ -115,8 +117,8 @@ def pack_header(kind: int, specs: Specs) -> bytes:
     return b"".join(pieces)
 
 
-def read_header(wire: memoryview, limit: int, chunk_bytes: int) -> tuple[int, Specs]:
-    """Read kind and specs, and check every length in Python integers; allocates nothing.
+def read_header(wire: memoryview, limit: int, chunk_bytes: int) -> tuple[int, Specs, bytes]:
+    """Read kind, specs and the header as it is, checking every length in Python integers.
 
     Raises:
         WireFormatError: Truncated, trailing bytes, unknown magic, version, kind or
@@ -130,11 +132,12 @@ def read_header(wire: memoryview, limit: int, chunk_bytes: int) -> tuple[int, Sp
         spec = _read_spec(wire, position, f"tensor {number}", limit)
         position += 2 + 8 * len(spec.shape)
         specs.append(spec)
-    needed = message_bytes(bytes(wire[:position]), specs, chunk_bytes)
+    header = bytes(wire[:position])
+    needed = message_bytes(header, specs, chunk_bytes)
     if len(wire) != needed:
         problem = "truncated" if len(wire) < needed else "with trailing bytes"
         raise WireFormatError(f"message {problem}: needed {needed} bytes, got {len(wire)}")
-    return kind, tuple(specs)
+    return kind, tuple(specs), header
 
 
 def _read_start(wire: memoryview) -> tuple[int, int]:
@@ -222,13 +225,18 @@ def encode_context(context: Context | None) -> bytes:
 
 def _require_name(name: Any) -> str:
     if not isinstance(name, str) or not _is_unicode(name):
-        raise InvalidParameterError(f"context names must be Unicode text, got {name!a}")
+        got = ascii(name) if isinstance(name, str) else type(name).__name__
+        raise InvalidParameterError(f"context names must be Unicode text, got {got}")
     return name
 
 
 def _typed_value(name: str, value: Any) -> tuple[bytes, bytes]:
     """A type letter and the bytes of one context value."""
     if isinstance(value, _INTEGERS) and not isinstance(value, bool):
+        if abs(int(value)) >= 2**_MAX_INTEGER_BITS:
+            raise InvalidParameterError(
+                f"context[{name!r}] must be an integer of at most {_MAX_INTEGER_BITS} bits"
+            )
         return b"i", b"%d" % int(value)
     if isinstance(value, str) and _is_unicode(value):
         return b"s", value.encode()
@@ -248,16 +256,17 @@ def as_array(tensor: Any, name: str) -> np.ndarray:
     """The values in C order, copied only where they are not; tensors of TensorFlow by .numpy().
 
     Raises:
-        InvalidParameterError: If it has no values, an unknown dtype or too many dimensions.
+        InvalidParameterError: If it has no values, is masked, has an unknown dtype or too
+            many dimensions.
     """
     try:
         values = tensor.numpy() if hasattr(tensor, "numpy") else tensor
-        array = np.asarray(values, order="C")
-    except (TypeError, ValueError, NotImplementedError, AttributeError) as error:
+    except Exception as error:  # whatever a foreign tensor raises
         raise InvalidParameterError(
             f"{name} must be an array or tensor that has values, "
             f"got {type(tensor).__name__} ({type(error).__name__})"
         ) from None
+    array = np.asarray(border.as_array(name, values), order="C")
     if dtype_name(array.dtype) is None:
         raise InvalidParameterError(
             f"{name} must be of a known little-endian dtype ({', '.join(DTYPES)}), "
@@ -268,6 +277,22 @@ def as_array(tensor: Any, name: str) -> np.ndarray:
             f"{name} has {array.ndim} dimensions, at most {MAX_DIMENSIONS} are allowed"
         )
     return array
+
+
+def as_view(message: Any, name: str) -> memoryview:
+    """The bytes of a received message, read-only, not copied.
+
+    Raises:
+        InvalidParameterError: If it is no bytes and no other contiguous buffer.
+    """
+    if isinstance(message, np.ndarray):
+        message = border.as_array(name, message)
+    try:
+        return memoryview(message).cast("B").toreadonly()
+    except (TypeError, ValueError, BufferError):
+        raise InvalidParameterError(
+            f"{name} must be bytes or a contiguous buffer, got {type(message).__name__}"
+        ) from None
 
 
 def byte_view(array: np.ndarray) -> np.ndarray:
