@@ -35,6 +35,7 @@ from fltutor.privacy.distributed import (
     guaranteed_shares,
     rdp_of_noise_shares,
 )
+from fltutor.protocols.masking import Session
 from fltutor.transcript import Phase
 
 COARSE = FixedPoint(fraction_bits=8, bits=26, ring_bits=32)
@@ -431,8 +432,8 @@ def test_weights_are_refused():
     [
         ({"clip_norm": 0.0}, "clip_norm must be positive"),
         ({"clip_norm": math.nan}, "clip_norm must be positive"),
-        ({"noise_multiplier": -1.0}, "noise_multiplier must be positive"),
-        ({"noise_multiplier": math.nan}, "noise_multiplier must be positive"),
+        ({"noise_multiplier": -1.0}, "noise_multiplier must be at least 0"),
+        ({"noise_multiplier": math.nan}, "noise_multiplier must be at least 0"),
         ({"noise_multiplier": 0}, "allow_no_noise=True"),
         ({"expected_cohort": 0}, "expected_cohort must be positive"),
         ({"expected_cohort": math.inf}, "expected_cohort must be positive"),
@@ -442,9 +443,9 @@ def test_weights_are_refused():
         ({"threshold": 4.5}, "threshold must be a whole number"),
         ({"threshold": None}, "threshold must be a whole number"),
         ({"num_colluding": 4}, "num_colluding must be below the threshold of 4"),
-        ({"num_colluding": -1}, "num_colluding must be a whole number, 0 or more"),
+        ({"num_colluding": -1}, "num_colluding must be a whole number of at least 0"),
         ({"num_colluding": True}, "num_colluding must be a whole number"),
-        ({"rng": 1}, "rng must be a numpy.random.Generator"),
+        ({"rng": 1}, r"rng must be a NumPy Generator, got 1: write rng=np.random.default_rng\(1\)"),
         ({"dropped": {9: Phase.UPLOAD}}, "dropped names client 9"),
         (
             {"grid": FixedPoint(fraction_bits=0, bits=20), "noise_multiplier": 0.9},
@@ -461,10 +462,78 @@ def test_senseless_arguments_are_refused(options, message):
         mean(UPDATES, **options)
 
 
-@pytest.mark.parametrize("bad", [np.ones((6, 3), int), np.ones(6), np.ones((6, 3), bool)], ids=str)
+NO_FLOAT_MATRICES = {
+    "integers": np.ones((6, 3), int),
+    "booleans": np.ones((6, 3), bool),
+    "a vector": np.ones(6),
+    "no rows": np.ones((0, 3)),
+    "masked": np.ma.masked_array(np.ones((6, 3)), mask=True),
+    "objects": np.ones((6, 3), object),
+}
+
+
+@pytest.mark.parametrize("bad", NO_FLOAT_MATRICES.values(), ids=NO_FLOAT_MATRICES)
 def test_what_is_no_float_matrix_is_refused(bad):
-    with pytest.raises(InvalidUpdateError, match="updates must be a float matrix"):
+    with pytest.raises(InvalidUpdateError, match="updates "):
         mean(bad)
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "threshold"), [(6, 5), (6, 6), (7, 5), (12, 9), (31, 21), (31, 31)], ids=str
+)
+def test_more_colluding_clients_than_hold_against_the_kind_of_server_are_refused(
+    num_clients, threshold
+):
+    """Against a lying server 2 t - n of them unmask a row, which notebook 08 carries out."""
+    rows, budget = np.ones((num_clients, 3)), PrivacyBudget(1000.0, delta=1e-3)
+    for active, first_refused in ((False, threshold), (True, 2 * threshold - num_clients)):
+        run = partial(mean, rows, threshold=threshold, active_server=active, budget=budget)
+        session = Session(num_clients, threshold, active_server=active)
+        assert session.most_colluding == first_refused - 1
+        for colluding in range(first_refused, num_clients + 1):
+            with pytest.raises(InvalidParameterError, match="num_colluding must be below"):
+                run(num_colluding=colluding)
+        assert budget.rounds == (1 if active else 0)  # a refusal is not charged
+        run(num_colluding=first_refused - 1)
+
+
+def test_the_epsilon_of_a_run_with_too_many_colluding_clients_is_refused_too():
+    run = {"rounds": 3, "delta": 1e-4, "active_server": True, "num_clients": 11} | RUN
+    distributed_epsilon_after(num_colluding=4, **run)
+    with pytest.raises(InvalidParameterError, match=r"below 2 \* 8 - 11 = 5 against a server"):
+        distributed_epsilon_after(num_colluding=5, **run)
+    with pytest.raises(InvalidParameterError, match="num_clients must be a whole number"):
+        distributed_epsilon_after(**(run | {"num_clients": None}))
+    curious = run | {"active_server": False}
+    distributed_epsilon_after(num_colluding=7, **curious)
+
+
+def test_shares_are_counted_as_sessions_count_colluding_clients():
+    for num_clients in range(2, 14):
+        for active in (False, True):
+            least = 2 * num_clients // 3 + 1 if active else num_clients // 2 + 1
+            for threshold in range(least, num_clients + 1):
+                session = Session(num_clients, threshold, active_server=active)
+                most = session.most_colluding
+                count = partial(guaranteed_shares, threshold, active_server=active)
+                assert count(most, num_clients) == threshold - most >= 1
+                with pytest.raises(InvalidParameterError):
+                    count(most + 1, num_clients)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64, np.longdouble, float])
+def test_numbers_of_low_precision_become_python_floats_at_the_border(kind):
+    run = RUN | {"clip_norm": kind(1.5), "noise_multiplier": kind(3.25), "threshold": np.int8(8)}
+    exact = RUN | {"clip_norm": 1.5, "noise_multiplier": 3.25}
+    spent = distributed_epsilon_after(100, delta=1e-3, **exact)
+    assert distributed_epsilon_after(100, delta=1e-3, **run) == spent
+    assert type(distributed_epsilon_after(np.int16(100), delta=1e-3, **run).epsilon) is float
+    shares = NoiseShares(kind(1.5), kind(3.25), np.int16(650), np.int8(8))
+    assert shares == NoiseShares(1.5, 3.25, 650, 8)
+    assert type(shares.scale) is type(shares.sensitivity) is float
+    assert divergence_of_sums(kind(0.75), np.int8(100)) == divergence_of_sums(0.75, 100)
+    few = rdp_of_noise_shares(kind(4.5), kind(0.75), np.int8(100), np.int8(100))
+    np.testing.assert_array_equal(few, rdp_of_noise_shares(4.5, 0.75, 100, 100))
 
 
 def test_rows_without_coordinates_and_single_rows_are_refused():

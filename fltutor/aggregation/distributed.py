@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult
+from fltutor.border import as_array, as_generator, as_real
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent
@@ -17,7 +18,7 @@ from fltutor.privacy.discrete import discrete_gaussian
 from fltutor.privacy.distributed import ZERO_OUT, NoiseShares, guaranteed_shares
 from fltutor.protocols.masking import Session, secagg_sum
 from fltutor.transcript import Phase, uploaders
-from fltutor.vectors import clip_by_norm
+from fltutor.vectors import as_updates, clip_by_norm
 
 
 def distributed_dp_mean(
@@ -49,11 +50,12 @@ def distributed_dp_mean(
 
     Who learns what: a server that follows the protocol (with ``active_server`` also one that
     lies about keys and survivors) and up to ``num_colluding`` clients together learn the
-    noisy sum and who took part; :func:`~fltutor.privacy.distributed.distributed_epsilon_after`
+    noisy sum and who took part. How many may collude follows from the threshold: fewer than that
+    with a curious server, fewer than ``2 * threshold - n`` with one that lies, since more could
+    unmask rows; more are refused. :func:`~fltutor.privacy.distributed.distributed_epsilon_after`
     bounds what that says about an honest client's row. Honest clients are trusted to add their
-    noise: each that does not, or that the server invented, counts as colluding. Nobody is
-    protected from ``threshold`` clients that collude, and nothing stops a client from
-    sending a senseless row.
+    noise: each that does not, or that the server invented, counts as colluding. Nothing stops
+    a client from sending a senseless row.
 
     Args:
         updates: One row per client, shape (n, d). A row with NaN or Inf counts as zero:
@@ -66,7 +68,8 @@ def distributed_dp_mean(
         expected_cohort: Expected number of clients, fixed beforehand, positive.
         threshold: How many clients must stay to the end, as in
             :func:`~fltutor.protocols.masking.secagg_sum`.
-        num_colluding: How many clients may collude with the server, below ``threshold``.
+        num_colluding: How many clients may collude with the server: below ``threshold``, and with
+            ``active_server`` below ``2 * threshold - n``.
         grid: The grid that rows are rounded to. A coarse one costs privacy: rounding adds
             up to sqrt(d) / 2 steps to a row's norm.
         budget: Charged for the round, as for Gaussian noise that costs no less, before anything
@@ -85,7 +88,7 @@ def distributed_dp_mean(
     Raises:
         InvalidParameterError: If weights are given, a parameter is out of range, a row with
             its noise could leave the grid, or the sum the ring. Nothing is charged then.
-        InvalidUpdateError: If ``updates`` is no float matrix.
+        InvalidUpdateError: If ``updates`` is no float matrix of at least one row.
         BudgetExceededError: If the budget does not allow the round; nothing is sent then.
         TooFewClients: If fewer than ``threshold`` are left in some phase. Nothing is
             released then, and a new try draws new noise.
@@ -108,28 +111,18 @@ def distributed_dp_mean(
             "distributed_dp_mean takes no weights: the noise covers clip_norm per client, and a "
             "weight would let one client move the sum by more"
         )
-    if not 0 < expected_cohort < np.inf:
-        raise InvalidParameterError(
-            f"expected_cohort must be positive and finite, got {expected_cohort}"
-        )
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise InvalidParameterError(
-            f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}"
-        )
-    updates = np.asarray(updates)
-    if updates.ndim != 2 or updates.dtype.kind != "f":
-        raise InvalidUpdateError(
-            f"updates must be a float matrix (n, d), got {updates.dtype} of shape {updates.shape}"
-        )
+    expected_cohort = as_real("expected_cohort", expected_cohort, above=0)
+    rng = None if rng is None else as_generator("rng", rng)
+    updates = as_updates(updates)
+    Session(len(updates), threshold, grid=grid, active_server=active_server)  # refuses
     shares = NoiseShares(
         clip_norm,
         noise_multiplier,
         updates.shape[1],
-        guaranteed_shares(threshold, num_colluding),
+        guaranteed_shares(threshold, num_colluding, len(updates), active_server=active_server),
         grid,
         allow_no_noise,
     )
-    Session(len(updates), threshold, grid=grid, active_server=active_server)  # refuses
     uploaders(len(updates), dropped)  # refuses
     spent = None if budget is None else _charge(budget, shares, rng is not None)
     result = secagg_sum(
@@ -176,7 +169,7 @@ def noisy_row(
         >>> noisy_row(np.array([3.0, 4.0]), shares)
         array([0.625, 0.75 ])
     """
-    update = np.asarray(update, np.float64)
+    update = as_array("update", update, InvalidUpdateError).astype(np.float64)
     if update.shape != (shares.num_coordinates,):
         raise InvalidUpdateError(
             f"update must have shape ({shares.num_coordinates},), got {update.shape}"

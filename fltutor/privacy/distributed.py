@@ -31,6 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fltutor.border import as_real, as_whole
+from fltutor.crypto.shamir import least_overlap
 from fltutor.errors import InvalidParameterError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.privacy.accounting import (
@@ -83,21 +85,19 @@ class NoiseShares:
     allow_no_noise: bool = False
 
     def __post_init__(self):
-        if not 0 < self.clip_norm < math.inf:
-            raise InvalidParameterError(
-                f"clip_norm must be positive and finite, got {self.clip_norm}"
-            )
-        if not 0 <= self.noise_multiplier < math.inf:
-            raise InvalidParameterError(
-                f"noise_multiplier must be positive and finite, got {self.noise_multiplier}"
-            )
+        checked = {
+            "clip_norm": as_real("clip_norm", self.clip_norm, above=0),
+            "noise_multiplier": as_real("noise_multiplier", self.noise_multiplier, least=0),
+            "num_coordinates": as_whole("num_coordinates", self.num_coordinates, least=1),
+            "num_shares": as_whole("num_shares", self.num_shares, least=1),
+        }
+        for name, value in checked.items():  # a float16 keeps its value, and loses its precision
+            object.__setattr__(self, name, value)
         if self.noise_multiplier == 0 and not self.allow_no_noise:
             raise InvalidParameterError(
                 "noise_multiplier is 0: epsilon would be infinite. Ask for it with "
                 "allow_no_noise=True"
             )
-        _require_count("num_coordinates", self.num_coordinates)
-        _require_count("num_shares", self.num_shares)
         if self.noise_multiplier:
             self._require_a_scale_that_fits()
         self._require_room()
@@ -184,9 +184,8 @@ def divergence_of_sums(sigma: float, num_shares: int) -> float:
         Factors multiply from share to share; log((1 + e) / (1 - e)) is below 5 q from
         ``sigma`` = 1/2 on, which leaves a second factor of 2.
     """
-    _require_count("num_shares", num_shares)
-    if not LEAST_SHARE <= sigma < math.inf:
-        raise InvalidParameterError(f"sigma must be at least {LEAST_SHARE:g}, got {sigma}")
+    num_shares = as_whole("num_shares", num_shares, least=1)
+    sigma = as_real("sigma", sigma, least=LEAST_SHARE)
     k = np.arange(1, num_shares)
     return float(10 * np.exp(-2 * (math.pi * sigma) ** 2 * k / (k + 1)).sum())
 
@@ -222,6 +221,10 @@ def rdp_of_noise_shares(
         tau / 2 away, from there to its neighbour, and back to the sum's, by the triangle
         inequality of concentrated differential privacy (Bun and Steinke 2016).
     """
+    sensitivity = as_real("sensitivity", sensitivity, least=0)
+    sigma = as_real("sigma", sigma, above=0)
+    num_shares = as_whole("num_shares", num_shares, least=1)
+    num_coordinates = as_whole("num_coordinates", num_coordinates, least=1)
     tau = divergence_of_sums(sigma, num_shares) if num_shares > 1 else 0.0
     loss, d = sensitivity / (math.sqrt(num_shares) * sigma), num_coordinates
     return np.minimum(ORDERS / 2 * loss**2 + tau * d, ORDERS / 2 * (loss + tau * math.sqrt(d)) ** 2)
@@ -240,12 +243,13 @@ def distributed_epsilon_after(
     adjacency: str = ZERO_OUT,
     unit: str = "client",
     num_clients: int | None = None,
+    active_server: bool = False,
 ) -> PrivacySpent:
     """Bound what ``rounds`` calls of ``distributed_dp_mean`` say about any one client.
 
     Args:
         rounds: How many noisy sums were released, 0 or more.
-        clip_norm, noise_multiplier, threshold, num_colluding, grid: As in
+        clip_norm, noise_multiplier, threshold, num_colluding, grid, active_server: As in
             :func:`~fltutor.aggregation.distributed_dp_mean`, the same in every round;
             ``noise_multiplier`` may be 0, which costs infinity.
         num_coordinates: Length d of a row.
@@ -253,14 +257,16 @@ def distributed_epsilon_after(
         adjacency: ``"zero-out"`` (a client's row could be all zeros) or ``"replace-one"`` (it
             could be any other).
         unit: The name of what one row is about: ``"client"`` or ``"example"``.
-        num_clients: If given, a delta above one in so many is warned about.
+        num_clients: If given, a delta above one in so many is warned about. With
+            ``active_server`` it is needed: how many may collude depends on it.
 
     Returns:
         Epsilon by Rényi divergences, without sampling. Its ``delta`` is the one given and what
         :func:`~fltutor.privacy.discrete.delta_of_sampling` adds for all draws counted on.
 
     Raises:
-        InvalidParameterError: If an argument is out of range; see :class:`NoiseShares`.
+        InvalidParameterError: If an argument is out of range; see :class:`NoiseShares` and
+            :func:`guaranteed_shares`.
 
     Example:
         >>> print(distributed_epsilon_after(30, clip_norm=1.0, noise_multiplier=3.0,
@@ -268,8 +274,7 @@ def distributed_epsilon_after(
         epsilon = 7.49 at delta = 1e-3 (client, zero-out, no sampling, RDP)
     """
     rounds = _checked_rounds(rounds)
-    if not 0 < delta < 1:
-        raise InvalidParameterError(f"delta must be above 0 and below 1, got {delta}")
+    delta = as_real("delta", delta, above=0, below=1)
     if adjacency not in (ZERO_OUT, REPLACE_ONE):
         raise InvalidParameterError(
             f"adjacency must be {ZERO_OUT!r} or {REPLACE_ONE!r}: noise shares do not hide who "
@@ -287,7 +292,7 @@ def distributed_epsilon_after(
         clip_norm,
         noise_multiplier,
         num_coordinates,
-        guaranteed_shares(threshold, num_colluding),
+        guaranteed_shares(threshold, num_colluding, num_clients, active_server=active_server),
         grid,
         allow_no_noise=True,
     )
@@ -304,32 +309,51 @@ def distributed_epsilon_after(
     return PrivacySpent(epsilon, delta, unit, adjacency, "none", 1.0, "rdp")
 
 
-def guaranteed_shares(threshold: int, num_colluding: int = 0) -> int:
+def guaranteed_shares(
+    threshold: int,
+    num_colluding: int = 0,
+    num_clients: int | None = None,
+    *,
+    active_server: bool = False,
+) -> int:
     """Count the clients whose noise is sure to be in the sum and unknown to the server.
 
     Secure aggregation gives no sum of fewer than ``threshold`` rows, and of those at most
     ``num_colluding`` may come from clients that tell the server their noise, or add none.
 
+    Args:
+        threshold: Shares that recover a secret, and clients that must stay.
+        num_colluding: Clients that tell the server all they have: fewer than the threshold. If
+            the server may lie, fewer than ``2 * threshold - num_clients``: see
+            :attr:`fltutor.protocols.masking.Session.most_colluding`.
+        num_clients: How many are invited; needed with ``active_server``.
+        active_server: The server may lie about who left.
+
     Raises:
-        InvalidParameterError: If nobody is left, or an argument is no whole number.
+        InvalidParameterError: If so many could unmask a row, or an argument is no whole number.
 
     Example:
         >>> guaranteed_shares(threshold=7, num_colluding=2)
         5
+        >>> guaranteed_shares(threshold=7, num_colluding=4, num_clients=10, active_server=True)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: num_colluding must be below 2 * 7 - 10 = 4 against a
+        server that may lie, got 4: it could tell two groups of 7 different things, and unmask ...
     """
-    _require_count("threshold", threshold)
-    _require_count("num_colluding", num_colluding, least=0)
+    threshold = as_whole("threshold", threshold, least=1)
+    num_colluding = as_whole("num_colluding", num_colluding, least=0)
     if num_colluding >= threshold:
         raise InvalidParameterError(
             f"num_colluding must be below the threshold of {threshold}, got {num_colluding}: as "
             "many as the threshold could unmask every row"
         )
-    return int(threshold - num_colluding)
-
-
-def _require_count(name: str, number: int, least: int = 1) -> None:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < least:
-        raise InvalidParameterError(
-            f"{name} must be a whole number, {least} or more, got {number!r}"
-        )
+    if active_server:
+        num_clients = as_whole("num_clients", num_clients, least=threshold)
+        overlap = least_overlap(threshold, num_clients)
+        if num_colluding >= overlap:
+            raise InvalidParameterError(
+                f"num_colluding must be below 2 * {threshold} - {num_clients} = {overlap} against "
+                f"a server that may lie, got {num_colluding}: it could tell two groups of "
+                f"{threshold} different things, and unmask every row"
+            )
+    return threshold - num_colluding

@@ -139,25 +139,6 @@ class Session:
             return least_overlap(self.threshold, self.num_clients) - 1
         return self.threshold - 1
 
-    def require_colluding(self, num_colluding: int) -> None:
-        """Refuse to count on protection from more colluding clients than there is.
-
-        Raises:
-            InvalidParameterError: If ``num_colluding`` is above :attr:`most_colluding`.
-
-        Example:
-            >>> Session(5, 4).require_colluding(3)
-            >>> Session(5, 4, active_server=True).require_colluding(3)
-            Traceback (most recent call last):
-            fltutor.errors.InvalidParameterError: num_colluding must be at most 2, got 3, for ...
-        """
-        as_whole("num_colluding", num_colluding, least=0)
-        if num_colluding > self.most_colluding:
-            raise InvalidParameterError(
-                f"num_colluding must be at most {self.most_colluding}, got {num_colluding}, for "
-                f"{self}. One more could unmask every row"
-            )
-
     def __str__(self) -> str:
         kind = "lying" if self.active_server else "curious"
         return (
