@@ -137,6 +137,8 @@ def training_problems() -> list[str]:
         history = train()
     except Exception as error:
         return [f"the training stopped. {type(error).__name__}: {error}"]
+    if history.stopped_by is not None:
+        return [f"the training stopped early. {history}"]
     seconds = time.perf_counter() - start
     accuracy, rounds = history.accuracy[-1], history.rounds[1:]
     sealed = sum(r.bytes_up for r in rounds) / 1e6

@@ -94,13 +94,13 @@ def train_alone_and_together(
 
     def test(own: Sequence[np.ndarray], **settings: Any) -> np.ndarray:
         history = run_federated(model, data, own, **alike, **settings)
-        if history.interrupted:
-            raise KeyboardInterrupt
         if history.out_of_budget:
             raise BudgetExceededError(
                 f"the budget allowed {len(history.rounds) - 1} of {rounds} rounds, and models "
                 "with unequal training cannot be compared"
             )
+        if history.stopped_by is not None:
+            raise history.stopped_by
         tested = (
             evaluate(model, history.params, data.x_test[rows], data.y_test[rows])[0]
             for rows in federation.test_parts

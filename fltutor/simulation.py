@@ -210,7 +210,8 @@ def run_round(
         weigh_by_examples: Weigh a client by its number of examples, or all alike.
         aggregate: ``aggregate(updates, weights)``, such as :func:`fltutor.aggregation.mean`
             with its protocol bound by ``functools.partial``. It sees rows, numbered from 0; one
-            that takes an argument ``cohort`` is told whose they are.
+            that takes an argument ``cohort`` is told whose they are, and one that takes
+            ``num_clients``, how many clients there are in all.
         server_optimizer: What the server does with the aggregate; None adds it (FedAvg).
         proximal_mu: FedProx, as in :func:`fltutor.clients.train_cohort`; 0 is without.
         scaffold: Correct the clients' drift by control variates. All clients count
@@ -292,8 +293,9 @@ def _one_round(
         leavers = passed_on["dropped"]
         rows = {row: leavers[client] for row, client in enumerate(cohort) if client in leavers}
         passed_on = passed_on | {"dropped": rows}
-    if wants(aggregate, "cohort"):
-        passed_on = passed_on | {"cohort": tuple(cohort)}
+    for name, value in (("cohort", tuple(cohort)), ("num_clients", len(parts))):
+        if wants(aggregate, name):
+            passed_on = passed_on | {name: value}
     with _errors_of(cohort):
         if own:
             batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)

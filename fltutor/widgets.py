@@ -174,6 +174,9 @@ class Explorer(ipw.VBox):
             if unseen is not None:
                 self._paint(unseen)
         except FltutorError as error:
+            with suppress(Exception):  # it may be the drawing that failed
+                if unseen is not None:
+                    self._paint(unseen)  # what was done before a late fault
             self._say(str(error), error=True)
         except Exception as error:
             self._say(f"{type(error).__name__}: {error}", error=True)

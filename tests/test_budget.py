@@ -1,8 +1,10 @@
 """A budget is checked before a release, and a refused release costs nothing."""
 
+import json
 import math
 import warnings
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -121,3 +123,110 @@ def test_a_delta_above_one_in_n_is_warned_about_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         budget.charge(1.0)
+
+
+# --- numbers of low precision -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_numbers_of_low_precision_are_counted_as_python_floats(dtype):
+    epsilon, delta, rate, noise = (dtype(value) for value in (5.0, 1e-3, 0.1, 1.1))
+    options = {"sampling": "poisson", "sampling_rate": rate}
+    budget = PrivacyBudget(epsilon, delta=delta, **options)
+    exact = PrivacyBudget(
+        float(epsilon), delta=float(delta), sampling="poisson", sampling_rate=float(rate)
+    )
+    for _ in range(10):
+        assert budget.charge(noise) == exact.charge(float(noise))
+    assert budget.rounds_left(noise) == exact.rounds_left(float(noise))
+    assert type(budget.epsilon) is type(budget.spent.epsilon) is type(budget.spent.delta) is float
+    assert type(budget.spent.sampling_rate) is float
+
+
+def test_the_state_of_a_budget_is_plain():
+    budget = PrivacyBudget(np.float32(5.0), delta=np.float16(1e-3))
+    budget.match("poisson", 0.25, seeded=True)
+    budget.charge(np.float32(1.5), demonstration=np.bool_(True))
+    for value in vars(budget).values():
+        plain = vars(value) if hasattr(value, "__dict__") and not isinstance(value, dict) else value
+        json.dumps(plain)
+
+
+# --- the sampling of a run ----------------------------------------------------------------------
+
+
+def test_what_was_not_named_is_filled_in_until_a_round_is_charged():
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    for rate in (0.1, 0.5, 0.2):  # runs that never began
+        budget.match("poisson", rate)
+    assert budget.charge(1.0) == epsilon_after(
+        1, noise_multiplier=1.0, delta=1e-3, sampling="poisson", sampling_rate=0.2
+    )
+    with pytest.raises(InvalidParameterError, match=r"rate 0\.2, and the run has .* rate 0\.5"):
+        budget.match("poisson", 0.5)
+    budget.match("poisson", 0.1)
+    assert budget.spent.sampling_rate == 0.2
+    alone = PrivacyBudget(100.0, delta=1e-3)
+    assert alone.charge(1.0).sampling == "none"  # without a run nothing is counted on
+
+
+def test_a_named_kind_takes_its_rate_from_the_run():
+    budget = PrivacyBudget(100.0, delta=1e-3, sampling="poisson")
+    assert budget.spent.sampling_rate == 1.0
+    budget.match("poisson", 0.3)
+    assert budget.spent.sampling_rate == 0.3
+
+
+rates = st.floats(0.01, 1)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rates, rates, st.sampled_from([1, 7, 40]), st.floats(0.5, 8))
+def test_what_is_let_through_never_costs_more_than_is_charged(charged, done, rounds, noise):
+    budget = PrivacyBudget(
+        math.inf, delta=1e-3, sampling="poisson", sampling_rate=charged, accountant="rdp"
+    )
+    truth = {"noise_multiplier": noise, "delta": 1e-3}
+    if done < 1:
+        truth |= {"sampling": "poisson", "sampling_rate": done}
+    try:
+        budget.match("poisson" if done < 1 else "none", done)
+    except InvalidParameterError:
+        assert charged < done
+        return
+    for _ in range(rounds):
+        budget.charge(noise)
+    assert budget.spent.epsilon >= epsilon_after(rounds, **truth).epsilon * (1 - 1e-9)
+
+
+def test_a_cohort_of_fixed_size_needs_neighbours_that_replace_one():
+    for options in ({}, {"sampling": "none"}, {"sampling": "poisson", "sampling_rate": 0.9}):
+        budget = PrivacyBudget(100.0, delta=1e-3, **options)
+        with pytest.raises(InvalidParameterError, match="leaves its place to another"):
+            budget.match("fixed-size", 0.5)
+    # Dora holds (1), the others (-1): whoever takes her place moves the sum by two norms. So the
+    # loss of one round with half of the clients passes what no sampling charges.
+    noise, delta, rate = 1.0, 1e-3, 0.5
+    x = np.linspace(-12, 14, 400_001)
+    without = np.exp(-(x**2) / (2 * noise**2))
+    with_dora = (1 - rate) * without + rate * np.exp(-((x - 2) ** 2) / (2 * noise**2))
+    step = (x[1] - x[0]) / math.sqrt(2 * math.pi) / noise
+    charged = PrivacyBudget(100.0, delta=delta).charge(noise).epsilon
+    really = np.maximum(with_dora - math.exp(charged) * without, 0).sum() * step
+    assert really > 10 * delta
+
+
+def test_a_demonstration_is_marked_once_and_for_all():
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    budget.match("none", 1.0, seeded=True)
+    budget.charge(1.0)
+    assert not budget.demonstration  # nothing rests on the seed
+    budget.charge(1.0, demonstration=True)
+    budget.charge(1.0)
+    assert budget.demonstration
+    assert repr(budget).endswith("; a demonstration, seeded>")
+    sampled = PrivacyBudget(100.0, delta=1e-3)
+    sampled.match("poisson", 0.5, seeded=True)
+    assert not sampled.demonstration  # not before a round was charged
+    sampled.charge(1.0)
+    assert sampled.demonstration

@@ -7,7 +7,7 @@ import pytest
 
 from fltutor.aggregation import mean
 from fltutor.data import Dataset, Federation, fresh_split, load_heart_disease
-from fltutor.errors import BudgetExceededError, InvalidParameterError
+from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
 from fltutor.joining import train_alone_and_together
 from fltutor.models import get_params, mlp, set_params
 from fltutor.server_optimizers import sgd
@@ -129,4 +129,18 @@ def test_a_federation_that_its_budget_ends_early_is_no_comparison():
     with pytest.raises(BudgetExceededError, match="the budget allowed 2 of 3 rounds"):
         train_alone_and_together(
             mlp(3, 2, hidden=()), small_federation(), aggregate=with_budget, **SETTINGS
+        )
+
+
+def test_a_federation_that_a_late_fault_ends_is_no_comparison():
+    rounds = iter([True, True])
+
+    def with_fault(updates, weights):
+        if not next(rounds, False):
+            raise InvalidUpdateError("the update of client 1 holds NaN or Inf")
+        return mean(updates, weights)
+
+    with pytest.raises(InvalidUpdateError, match="the update of client 1"):
+        train_alone_and_together(
+            mlp(3, 2, hidden=()), small_federation(), aggregate=with_fault, **SETTINGS
         )

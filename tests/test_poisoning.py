@@ -24,6 +24,7 @@ from fltutor.data import load_digits, partition_iid
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.models import mlp
 from fltutor.simulation import run_federated
+from fltutor.transcript import Phase
 
 DIGITS = load_digits()
 PARTS = partition_iid(DIGITS.y, 6, np.random.default_rng(0))
@@ -177,6 +178,33 @@ def test_the_attack_stands_between_training_and_aggregation():
     assert (updates[1] == 1e6).all()
     assert weights == [1] * 6
     assert options == {"extra": 3}
+
+
+def test_liars_are_clients_of_the_federation_whoever_is_in_the_cohort():
+    seen = []
+
+    def watch(updates, weights, cohort):
+        seen.append((cohort, {row for row in range(len(updates)) if (updates[row] == 1e6).all()}))
+        return mean(np.zeros_like(updates), weights)
+
+    def run(aggregate, **options):
+        return run_federated(
+            mlp(hidden=()), DIGITS, PARTS, learning_rate=0.1, aggregate=aggregate, **options
+        )
+
+    twice = under_attack(under_attack(watch, send_constant, [4]), send_constant, [1])
+    history = run(twice, rounds=12, client_fraction=0.5)
+    assert [cohort for cohort, _ in seen] == [done.cohort for done in history.rounds[1:]]
+    for cohort, liars in seen:
+        assert liars == {row for row, client in enumerate(cohort) if client in (1, 4)}
+    assert {len(liars) for _, liars in seen} == {0, 1, 2}
+    for stranger in ([6], [-1], [1, 1]):
+        with pytest.raises(InvalidParameterError, match="attackers must"):
+            run(under_attack(mean, send_constant, stranger), rounds=1, client_fraction=0.5)
+    lost = under_attack(mean, send_constant, [4])
+    done = run(lost, rounds=1, dropped={4: Phase.UPLOAD}).rounds[1]
+    assert 4 not in done.included
+    assert np.abs(done.params).max() < 100
 
 
 def test_one_liar_stops_the_mean_and_not_the_median():

@@ -15,7 +15,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from fltutor import widgets
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.widgets import INTERRUPTED, RETIRED, explorer, predict
 
 
@@ -360,6 +360,20 @@ def test_without_threads_an_interrupt_reaches_the_caller(draw, slider, threadles
     slider.value = 3
     assert view.message.startswith("x is 3 ")
     assert not is_busy(view)
+
+
+def test_a_late_fault_shows_what_was_done_and_why_it_stopped(draw, slider):
+    def compute(x):
+        yield x
+        if x == 2:
+            raise InvalidUpdateError("the update of client 17 holds NaN or Inf")
+
+    view = explorer(compute, draw, {"x": slider})
+    slider.value = 2
+    assert view.message == "the update of client 17 holds NaN or Inf"
+    assert "x is 2 " in view._image.value
+    slider.value = 3
+    assert view.message.startswith("x is 3 ")
 
 
 # --- interrupts ---------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from fltutor.aggregation import AggregateResult
+from fltutor.border import as_whole
 from fltutor.data import Dataset
 from fltutor.errors import BudgetExceededError, InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.auditing import AuditResult, Canaries, Mechanism, one_run_audit
@@ -132,7 +133,8 @@ def audit_training(
 
     Example:
         >>> from fltutor.attacks import plant_bug
-        >>> from fltutor.data import load_digits, partition_iid
+        >>> from fltutor.border import as_whole
+from fltutor.data import load_digits, partition_iid
         >>> from fltutor.models import mlp
         >>> from fltutor.privacy.auditing import plant_canaries
         >>> digits, rng = load_digits(), np.random.default_rng(0)
@@ -156,8 +158,7 @@ def audit_training(
             "canaries take part in every round, and so must the clients: needed "
             f"client_fraction=1, got {settings['client_fraction']}"
         )
-    if rounds == 0:
-        raise InvalidParameterError("rounds must be 1 or more, got 0: nothing would be released")
+    rounds = as_whole("rounds", rounds, least=1)  # or nothing would be released
     judge = {"guesses": guesses, "delta": delta, "confidence": confidence}
     one_run_audit(np.zeros(len(canaries.included)), canaries.included, **judge)  # or it refuses
     released: list[np.ndarray] = []
@@ -170,12 +171,12 @@ def audit_training(
         aggregate=with_canaries(mechanism, canaries, released),
         **settings,
     )
-    if history.interrupted:
-        raise KeyboardInterrupt
     if history.out_of_budget:
         raise BudgetExceededError(
             f"the budget allowed {len(released)} of {rounds} rounds; the claim is about all"
         )
+    if history.stopped_by is not None:
+        raise history.stopped_by
     seen = np.array(released)
     audit = one_run_audit(canaries.scores(seen), canaries.included, **judge)
     return AuditedTraining(audit, history, canaries, seen)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import wraps
 from statistics import NormalDist
 
 import numpy as np
 
 from fltutor.aggregation import AggregateResult
+from fltutor.aggregation.arguments import wants
 from fltutor.data import Dataset
 from fltutor.errors import InvalidParameterError
 from fltutor.simulation import evaluate
@@ -306,18 +308,30 @@ def under_attack(
     Args:
         aggregate: Such as :func:`fltutor.aggregation.mean`.
         attack: One of this module, its options bound by ``functools.partial``.
-        attackers: Rows of the cohort. They are client numbers only while every client takes
-            part in every round.
+        attackers: The clients that lie, by number. Those that are not in a round's cohort
+            cannot lie in it. Called by hand, rows are clients.
 
     Example:
         >>> from fltutor.aggregation import mean
         >>> lied_to = under_attack(mean, send_constant, attackers=[1])
         >>> lied_to(np.array([[1.0], [2.0]])).update
         array([500000.5])
+        >>> without = {"cohort": (4, 7), "num_clients": 10}  # as a run says it
+        >>> lied_to(np.array([[1.0], [2.0]]), **without).update
+        array([1.5])
     """
+    told = [name for name in ("cohort", "num_clients") if wants(aggregate, name)]
 
-    def aggregate_under_attack(updates, weights=None, **options):
-        return aggregate(attack(updates, attackers), weights, **options)
+    @wraps(aggregate)
+    def aggregate_under_attack(updates, weights=None, *, cohort=None, num_clients=None, **options):
+        liars = attackers
+        if cohort is not None:
+            attackers_there = set(_checked_attackers(attackers, num_clients)) & set(cohort)
+            liars = [row for row, client in enumerate(cohort) if client in attackers_there]
+        about = {"cohort": cohort, "num_clients": num_clients}
+        options |= {name: about[name] for name in told}
+        lied_to = attack(updates, liars) if len(liars) else updates
+        return aggregate(lied_to, weights, **options)
 
     return aggregate_under_attack
 

@@ -177,7 +177,7 @@ class PrivacyBudget:
             )
         self._rounds[noise_multiplier] += 1
         self._spent = after
-        self.demonstration = self.demonstration or demonstration or self._seeded_sampling
+        self.demonstration |= bool(demonstration) or self._seeded_sampling
         return after
 
     def rounds_left(self, noise_multiplier: float) -> int:

@@ -4,6 +4,7 @@ from itertools import count
 
 import pytest
 
+from fltutor.errors import InvalidUpdateError
 from fltutor.lessons.kept_run import KeptRun
 
 
@@ -58,3 +59,38 @@ def test_a_start_that_is_interrupted_leaves_a_run_that_works():
     with pytest.raises(KeyboardInterrupt):
         next(kept.reach(0))
     assert next(kept.reach(0)) == [0]
+
+
+def test_a_late_fault_keeps_what_was_done_and_says_why_at_once():
+    starts, fault = [], InvalidUpdateError("the update of client 17 holds NaN or Inf")
+
+    def start():
+        starts.append(1)
+        yield from range(3)
+        raise fault
+
+    kept = KeptRun(start)
+    seen = []
+    for _ in range(2):
+        with pytest.raises(InvalidUpdateError, match="client 17"):
+            seen.extend(kept.reach(5))
+    assert seen == [[0], [0, 1], [0, 1, 2], [0, 1, 2]]
+    assert kept.stopped_by is fault
+    assert list(kept.reach(2)) == [[0, 1, 2]]
+    assert starts == [1]
+
+
+def test_a_fault_before_the_first_finished_round_may_be_tried_again():
+    starts = []
+
+    def start():
+        starts.append(1)
+        yield 0
+        if len(starts) == 1:
+            raise InvalidUpdateError("the update of client 17 holds NaN or Inf")
+        yield 1
+
+    kept = KeptRun(start)
+    with pytest.raises(InvalidUpdateError, match="client 17"):
+        list(kept.reach(1))
+    assert list(kept.reach(1))[-1] == [0, 1]

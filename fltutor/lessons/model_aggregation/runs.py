@@ -29,14 +29,17 @@ class LocalWork:
         passes_per_round: How often a round goes through all the data of the federation,
             on average: local epochs times the share of clients that take part.
         settings: The settings in words.
-        diverged: Whether training ended because weights were no longer numbers.
     """
 
     history: History
     fedsgd: History
     passes_per_round: float
     settings: str
-    diverged: bool = False
+
+    @property
+    def diverged(self) -> bool:
+        """Whether training ended because weights were no longer numbers."""
+        return self.history.stopped_by is not None
 
 
 def local_work(
@@ -92,8 +95,8 @@ def local_work(
         for latest in islice(running, rounds + 1):
             done.append(latest)
             yield LocalWork(History(list(done)), fedsgd, passes, settings)
-    except InvalidUpdateError:
-        yield LocalWork(History(done), fedsgd, passes, settings, diverged=True)
+    except InvalidUpdateError as error:
+        yield LocalWork(History(done, stopped_by=error), fedsgd, passes, settings)
 
 
 def fedsgd_run(

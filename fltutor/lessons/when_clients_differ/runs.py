@@ -122,12 +122,12 @@ def differing_run(
     )
     done: list[Round] = []
 
-    def result(problem: str = "") -> DifferingRun:
+    def result(problem: str = "", stopped_by: InvalidUpdateError | None = None) -> DifferingRun:
         return DifferingRun(
             counts=label_counts(digits.y, parts),
             cohort=done[-1].cohort,
             drift=seen[0] if seen else None,
-            history=History(list(done)),
+            history=History(list(done), stopped_by),
             even=even_run(rounds),
             settings=settings,
             problem=problem,
@@ -137,8 +137,8 @@ def differing_run(
         for latest in islice(running, rounds + 1):
             done.append(latest)
             yield result()
-    except InvalidUpdateError:
-        yield result("training blew up; lower the server rate")
+    except InvalidUpdateError as error:
+        yield result("training blew up; lower the server rate", error)
 
 
 @cache
