@@ -1,12 +1,16 @@
 """Notebooks and homework check themselves.
 
 A check prints one line and never raises, so that *Run all* goes on. ``✓``
-means it agrees, ``✗`` says what differs, ``·`` means not attempted yet.
+means it agrees, ``✗`` says what differs, ``·`` means not attempted yet: the cell is
+as the notebook gives it. A function that was written and gives nothing has most likely
+lost its ``return``, and is told so.
 """
 
 from __future__ import annotations
 
 import copy
+import dis
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,13 +27,13 @@ def agree(
     """Compare two functions on every case and print one line.
 
     Args:
-        mine: The reader's function. A body of ``...`` counts as not attempted.
+        mine: The reader's function. A body of ``...`` alone counts as not attempted.
         reference: The function it should agree with.
         cases: One tuple of arguments per comparison.
         mistakes: Classic mistakes by name, such as ``{"the unweighted mean": f}``.
             If ``mine`` agrees with one of them instead, the line says so.
         tolerance: Largest relative or absolute difference between numbers. Where the
-            reference gives integers, they must be equal.
+            reference gives integers, they must be equal; where it gives NaN, NaN.
 
     Example:
         >>> def my_double(x): return x + x
@@ -37,6 +41,9 @@ def agree(
         ✓ my_double agrees with the reference on 2 cases
         >>> agree(lambda x: ..., lambda x: 2 * x, (3,))
         · not attempted yet
+        >>> def my_double(x): x + x
+        >>> agree(my_double, lambda x: 2 * x, (3,))
+        ✗ my_double gives nothing back in case 1 of 1: is a `return` missing?
     """
     try:
         print(_compare(mine, reference, cases, mistakes or {}, tolerance))
@@ -53,7 +60,7 @@ def _compare(
     mistakes: Mapping[str, Callable],
     tolerance: float,
 ) -> str:
-    if _untouched(mine):
+    if mine is None or mine is ...:
         return "· not attempted yet"
     name = _name(mine, "your function")
     for number, case in enumerate(cases, start=1):
@@ -63,8 +70,9 @@ def _compare(
             got = _copy_and_call(mine, case)
         except Exception as error:
             return f"✗ {name} stops in {where}: {type(error).__name__}: {error}"
-        if _untouched(got):
-            return "· not attempted yet"
+        if got is ... or (got is None and expected is not None):
+            problem = no_answer(mine, got, where)
+            return "· not attempted yet" if problem is ... else f"✗ {problem}"
         problem = difference(got, expected, tolerance)
         if problem:
             if label := _mistake(mine, case, cases, mistakes, tolerance):
@@ -102,12 +110,45 @@ def _mistake(
     return next(iter(explaining + [label for label, fit in fits.items() if fit[here]]), None)
 
 
+def no_answer(mine: Callable, got: Any = None, where: str = "") -> Any:
+    """Say why there is no answer: ``...`` for an untouched function, else a sentence.
+
+    Args:
+        mine: The reader's function.
+        got: What it gave, None or ``...``.
+        where: In which case, such as ``"case 1 of 2"``.
+
+    Example:
+        >>> def untouched(x): ...
+        >>> no_answer(untouched)
+        Ellipsis
+        >>> def my_double(x): x + x
+        >>> no_answer(my_double)
+        'my_double gives nothing back: is a `return` missing?'
+    """
+    if got is ... or _is_empty(mine):
+        return ...
+    place = f" in {where}" if where else ""
+    return f"{_name(mine, 'your function')} gives nothing back{place}: is a `return` missing?"
+
+
+def _is_empty(function: Callable) -> bool:
+    """Whether a function does nothing: its body is ``...``, a docstring, or ``pass``."""
+    function = inspect.unwrap(getattr(function, "func", function))
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return False
+    idle = {"RESUME", "NOP", "LOAD_CONST", "RETURN_CONST", "RETURN_VALUE"}
+    return {step.opname for step in dis.get_instructions(code)} <= idle
+
+
 def verdict(attempt: Callable[[], str | None], done: str) -> None:
     """Print the outcome of a check written by hand.
 
     Args:
         attempt: Runs the reader's code. Returns None if it is right, a sentence
-            that names the mistake if it is wrong, and ``...`` if not attempted.
+            that names the mistake if it is wrong, and ``...`` if not attempted, as
+            :func:`no_answer` says.
         done: The sentence for a right answer.
 
     Example:
@@ -143,7 +184,7 @@ def named(name: str, function: Callable) -> Callable:
     def called(*args):
         return function(*args)
 
-    called.__name__ = name
+    called.__name__, called.__wrapped__ = name, function
     return called
 
 
@@ -155,9 +196,12 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
         True
         >>> difference(np.ones(2), np.ones(3))
         'shape (2,), needed (3,)'
+        >>> difference(np.array([np.nan, np.nan]), np.array([np.nan, 1.0]))
+        'got nan at 1, needed 1'
     """
     if isinstance(expected, bytes | str):
-        return None if got == expected else f"got {_short(got)}, needed {_short(expected)}"
+        same = isinstance(got, bytes | bytearray | str) and got == expected
+        return None if same else f"got {_short(got)}, needed {_short(expected)}"
     if isinstance(expected, list | tuple):
         if isinstance(got, np.ndarray) and got.ndim:
             got = list(got)
@@ -165,28 +209,34 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
             return f"got {_short(got)}, needed {len(expected)} items"
         pairs = zip(got, expected, strict=True)
         return next((p for p in (difference(g, e, tolerance) for g, e in pairs) if p), None)
+    if isinstance(expected, Mapping):
+        if not isinstance(got, Mapping) or set(got) != set(expected):
+            return f"got {_short(got)}, needed {_short(expected)}"
+        pairs = ((key, difference(got[key], expected[key], tolerance)) for key in expected)
+        return next((f"{problem} for {key!r}" for key, problem in pairs if problem), None)
+    given, wanted = _short(got), _short(expected)
+    if isinstance(got, np.ma.MaskedArray):
+        return f"got a masked array, needed {wanted}"
     try:
         got, expected = np.asarray(got), np.asarray(expected)
-    except (TypeError, ValueError):
+    except Exception:  # whatever a foreign __array__ raises
         return f"got {type(got).__name__}, needed an array"
+    if expected.dtype.kind not in "fiubc":
+        same = np.array_equal(got, expected, equal_nan=expected.dtype.kind in "mM")
+        return None if same else f"got {given}, needed {wanted}"
+    if got.dtype.kind not in "fiubc":
+        return f"got {given}, needed {wanted}"
     if got.shape != expected.shape:
         return f"shape {got.shape}, needed {expected.shape}"
-    if expected.dtype.kind not in "fiubc" or got.dtype.kind not in "fiubc":
-        same = np.array_equal(got, expected)
-        return None if same else f"got {_short(got)}, needed {_short(expected)}"
     if expected.dtype.kind in "iub":
         wrong = got != expected
     else:
-        wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance)
+        wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
     if np.any(wrong):
         place = tuple(int(i) for i in np.argwhere(wrong)[0])
         at = f" at {place[0] if len(place) == 1 else place}" if place else ""
         return f"got {_number(got[place])}{at}, needed {_number(expected[place])}"
     return None
-
-
-def _untouched(result: Any) -> bool:
-    return result is None or result is ...
 
 
 def _name(function: Callable, anonymous: str) -> str:
@@ -200,7 +250,7 @@ def _number(value: np.generic) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value)
+    text = repr(value).replace("\n", "")
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, named, no_answer, verdict
 
 ROWS = np.array([[1.0, 2.0], [3.0, 6.0], [5.0, 1.0]])
 WEIGHTS = np.array([1.0, 2.0, 1.0])
@@ -75,6 +75,68 @@ def test_an_untouched_exercise_is_not_attempted_yet(capsys, mine):
     assert printed(capsys, mine, average, (ROWS, WEIGHTS)) == "· not attempted yet"
 
 
+def only_pass(rows, weights):
+    pass
+
+
+def returns_nothing(rows, weights):
+    return
+
+
+@pytest.mark.parametrize(
+    "mine", [only_pass, returns_nothing, partial(no_body, weights=None)], ids=["pass", "none", "of"]
+)
+def test_a_function_without_a_body_is_untouched(capsys, mine):
+    cases = [(ROWS, WEIGHTS)] if not isinstance(mine, partial) else [(ROWS,)]
+    line = printed(capsys, mine, average if len(cases[0]) == 2 else average_of_rows, *cases)
+    assert line == "· not attempted yet"
+
+
+def forgotten(rows, weights):
+    """It computes, and keeps what it found."""
+    rows @ weights if len(rows) == 2 else rows.mean(axis=0)
+
+
+def assigned(rows, weights):
+    result = average(rows, weights)  # noqa: F841
+
+
+def said_aloud(rows, weights):
+    print(end="")
+
+
+def on_one_path(rows, weights):
+    if len(rows) == 3:
+        return average(rows, weights)
+
+
+@pytest.mark.parametrize("mine", [forgotten, assigned, said_aloud])
+def test_a_forgotten_return_gets_a_sentence_of_its_own(capsys, mine):
+    sentence = f"{mine.__name__} gives nothing back in case 1 of 1: is a `return` missing?"
+    assert printed(capsys, mine, average, (ROWS, WEIGHTS)) == f"✗ {sentence}"
+    assert printed(capsys, partial(mine, weights=WEIGHTS), average_of_rows, (ROWS,)) == (
+        f"✗ {sentence}"
+    )
+    mistakes = {"a mistake that gives nothing either": lambda rows, weights: None}
+    assert printed(capsys, mine, average, (ROWS, WEIGHTS), mistakes=mistakes) == f"✗ {sentence}"
+    assert no_answer(mine, mine(ROWS, WEIGHTS)) == sentence.replace(" in case 1 of 1", "")
+
+
+def test_a_return_forgotten_on_one_path_is_told_in_its_case(capsys):
+    line = printed(capsys, on_one_path, average, (ROWS, WEIGHTS), (ROWS[:2], WEIGHTS[:2]))
+    assert line == "✗ on_one_path gives nothing back in case 2 of 2: is a `return` missing?"
+
+
+def test_a_function_that_should_give_nothing_may(capsys):
+    assert printed(capsys, said_aloud, lambda r, w: None, (ROWS, WEIGHTS)).startswith("✓")
+
+
+def test_a_lambda_that_the_notebook_names_is_seen_through(capsys):
+    for mine in (lambda rows, weights: ..., lambda rows, weights: None):
+        line = printed(capsys, named("my_average", mine), average, (ROWS, WEIGHTS))
+        assert line == "· not attempted yet"
+
+
 def test_a_raising_function_is_quoted(capsys):
     def my_average(rows, weights):
         return rows @ weights
@@ -97,8 +159,10 @@ def test_a_function_with_other_arguments_is_quoted(capsys):
         (np.array([3.0, np.nan]), "got nan at 1, needed 3.75"),
         (np.array([3.0, np.inf]), "got inf at 1, needed 3.75"),
         (np.array([3.0, 3.75001]), "got 3.75001 at 1, needed 3.75"),
-        ("3, 3.75", "shape (), needed (2,)"),
-        ({"a": 1}, "shape (), needed (2,)"),
+        ("3, 3.75", "got '3, 3.75', needed array([3.  , 3.75])"),
+        ({"a": 1}, "got {'a': 1}, needed array([3.  , 3.75])"),
+        (len, "got <built-in function len>, needed array([3.  , 3.75])"),
+        (np.ma.masked_equal([3.0, 3.75], 3.0), "got a masked array, needed array([3.  , 3.75])"),
         ([[1], [2, 3]], "got list, needed an array"),
         (
             np.array([None, 3.75]),
@@ -110,6 +174,15 @@ def test_a_function_with_other_arguments_is_quoted(capsys):
 def test_other_shapes_and_numbers_differ(capsys, result, words):
     line = printed(capsys, lambda rows, weights: result, average, (ROWS, WEIGHTS))
     assert line == f"✗ your function differs in case 1 of 1: {words}"
+
+
+def test_a_yield_in_place_of_a_return_is_called_a_generator(capsys):
+    def my_average(rows, weights):
+        yield average(rows, weights)
+
+    line = printed(capsys, my_average, average, (ROWS, WEIGHTS))
+    assert "got <generator object" in line
+    assert line.endswith("needed array([3.  , 3.75])")
 
 
 @pytest.mark.parametrize(
@@ -191,6 +264,17 @@ def average_of_rows(rows):
         (1 + 1e-7, 1.0),
         (1j, 1j + 1e-9),
         ({"a": 1}, {"a": 1}),
+        ({"a": np.ones(2), "b": "x"}, {"b": "x", "a": [1, 1]}),
+        (None, None),
+        (bytearray(b"abc"), b"abc"),
+        (np.nan, np.nan),
+        (np.float32(np.nan), float("nan")),
+        (np.array([1, np.nan]), [1, np.nan]),
+        ([[np.nan], (1, np.nan)], [np.array([np.nan]), [1, np.nan]]),
+        ({"a": np.nan}, {"a": np.nan}),
+        (complex(np.nan, 0), complex(np.nan, 0)),
+        (np.array([np.inf, -np.inf]), np.array([np.inf, -np.inf])),
+        (np.datetime64("NaT"), np.datetime64("NaT")),
     ],
     ids=str,
 )
@@ -214,7 +298,19 @@ def test_equal_results_do_not_differ(got, expected):
         ("abc", "abd", "got 'abc', needed 'abd'"),
         ("abc", b"abc", "got 'abc', needed b'abc'"),
         (b"x" * 100, b"y", "..., needed b'y'"),
-        ({"a": 1}, {"a": 2}, "got "),
+        ({"a": 1}, {"a": 2}, "got 1, needed 2 for 'a'"),
+        ({"a": 1}, {"b": 1}, "got {'a': 1}, needed {'b': 1}"),
+        (np.nan, 1.0, "got nan, needed 1"),
+        (np.nan, 1, "got nan, needed 1"),
+        (1.0, np.nan, "got 1, needed nan"),
+        (0, np.nan, "got 0, needed nan"),
+        (np.array([np.nan, np.nan]), np.array([np.nan, 1]), "got nan at 1, needed 1"),
+        ([1, np.nan], [1, 2], "got nan, needed 2"),
+        (np.inf, np.nan, "got inf, needed nan"),
+        (None, 1.0, "got None, needed 1.0"),
+        (np.ma.masked, 1.0, "got a masked array"),
+        (1.0, None, "got 1.0, needed None"),
+        (np.array("abc"), "abc", "got array('abc'"),
     ],
     ids=lambda value: None if isinstance(value, str) else "",
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fltutor.checks import difference, verdict
+from fltutor.checks import difference, no_answer, verdict
 from fltutor.crypto.paillier import EncryptedVector, PrivateKey, encrypt_vector
 
 # Mersenne primes: anyone can check them, and anyone can open what they lock.
@@ -52,7 +52,7 @@ def _mean_problem(mine: Callable) -> str | None:
             "after opening"
         )
     if got is None or got is ...:
-        return ...
+        return no_answer(mine, got)
     if isinstance(got, EncryptedVector):
         return "the result is still encrypted: open the sum, then divide"
     if watched.num_opened > 1:
@@ -88,7 +88,7 @@ def _bits_problem(mine: Callable) -> str | None:
     for slot_bits, num_clients, max_weight in cases:
         got = mine(slot_bits, num_clients, max_weight)
         if got is None or got is ...:
-            return ...
+            return no_answer(mine, got)
         where = f"{slot_bits}-bit slots, {num_clients} clients, weights up to {max_weight}"
         if isinstance(got, bool) or not isinstance(got, int | np.integer):
             return f"{where}: bits are a whole number, got {got!r}"
@@ -134,7 +134,7 @@ def _add_problem(mine: Callable) -> str | None:
     three, eight, five = (public_key.encrypt(number).value for number in (3, 8, -5))
     got = mine([(n, three), (n, eight), (n, five)])
     if got is None or got is ...:
-        return ...
+        return no_answer(mine, got)
     if isinstance(got, bool) or not isinstance(got, int):
         return f"needed a ciphertext, a whole number, got {type(got).__name__}"
     if got in (three + eight + five, (three + eight + five) % n**2):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from fltutor.checks import verdict
+from fltutor.checks import no_answer, verdict
 from fltutor.crypto.exchange import PURPOSE, Announcement
 from fltutor.crypto.keys import (
     Directory,
@@ -58,7 +58,7 @@ def _separation_problem(mine: Callable) -> str | None:
     secret, label = bytes(range(32)), ("transport", "ann", "bob")
     key = mine(secret, *label)
     if key is None or key is ...:
-        return ...
+        return no_answer(mine, key)
     if not isinstance(key, bytes) or len(key) != 32:
         size = f"{len(key)} bytes" if isinstance(key, bytes) else type(key).__name__
         return f"a key is 32 bytes, got {size}"
@@ -100,7 +100,7 @@ def _all_zero_problem(mine: Callable) -> str | None:
         except Exception as error:
             return f"an honest key is refused: {type(error).__name__}: {error}"
         if got is None or got is ...:
-            return ...
+            return no_answer(mine, got)
         if got != x25519(private, public):
             return "an honest key gives another secret than X25519"
     for point in WORTHLESS_POINTS:
@@ -149,7 +149,7 @@ def _accept_problem(mine: Callable) -> str | None:
     honest = announced(one, "client 1")
     got = mine(honest, ROUND, directory, me)
     if got is None or got is ...:
-        return ...
+        return no_answer(mine, got)
     if not isinstance(got, Secret):
         return f"needed the Secret that agree returns, got {type(got).__name__}"
     label = Label("check", Party("a", me.public_key), Party("b", peer.public_key))

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fltutor.aggregation import geometric_median, krum, median
-from fltutor.checks import agree, named, verdict
+from fltutor.checks import agree, named, no_answer, verdict
 
 TOLERANCE = 1e-3
 """Mean pull that an answer to the geometric median may leave."""
@@ -97,7 +97,7 @@ def check_geometric_median(mine: Callable[[np.ndarray], np.ndarray]) -> None:
         for number, updates in enumerate(_median_cases(), start=1):
             answer = mine(updates.copy())
             if answer is None or answer is ...:
-                return ...
+                return no_answer(mine, answer)
             answer = np.asarray(answer, dtype=np.float64)
             if answer.shape != updates.shape[1:]:
                 return f"my_geometric_median gives shape {answer.shape}, needed {updates.shape[1:]}"
@@ -157,7 +157,7 @@ def check_twins(mine: Callable[[], tuple[np.ndarray, np.ndarray]]) -> None:
     def attempt():
         answer = mine()
         if answer is None or answer is ...:
-            return ...
+            return no_answer(mine, answer)
         if len(answer) != 2:
             return f"give two cohorts, not {len(answer)}"
         one, other = (np.asarray(cohort, dtype=np.float64) for cohort in answer)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fltutor.aggregation import mean
-from fltutor.checks import agree, difference, verdict
+from fltutor.checks import agree, difference, no_answer, verdict
 from fltutor.crypto.prg import expand
 from fltutor.fixed_point import FixedPoint
 from fltutor.protocols import secagg_sum
@@ -48,7 +48,7 @@ def _seed_problem(my_seed: Callable) -> Any:
         upload = SEED_GRID.encode(_ROW).values + mask_of_16_bits(number, len(_ROW))
         found = my_seed(upload.copy())
         if found is None or found is ...:
-            return ...
+            return no_answer(my_seed, found)
         if isinstance(found, bool) or not isinstance(found, int | np.integer):
             return f"needed the number of the seed, 0 to 65535, got {type(found).__name__}"
         if found != number:
@@ -152,7 +152,7 @@ def _private_mean_problem(my_private_mean: Callable) -> Any:
         watched = _Watched(dropped)
         got = my_private_mean(updates.copy(), sizes.copy(), watched)
         if got is None or got is ...:
-            return ...
+            return no_answer(my_private_mean, got)
         problem = _what_differs(got, updates, sizes, dropped)
         if not watched.shapes:
             return "no row went through sum_protocol: whoever computed this saw every update"

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 
 from fltutor.attacks import HALF_GREY_LEVEL, invert_dense_gradient, psnr, score
-from fltutor.checks import agree, difference, named, verdict
+from fltutor.checks import agree, difference, named, no_answer, verdict
 from fltutor.data import load_digits
 from fltutor.models import mlp, params_spec
 from fltutor.tensorflow_quietly import tf
@@ -58,7 +58,7 @@ def check_single_image(mine: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> 
         image, kernel, bias = _noisy_gradients()[0]
         guess = mine(kernel.copy(), bias.copy())
         if guess is None or guess is ...:
-            return ...
+            return no_answer(mine, guess)
         if np.shape(guess) != image.shape:
             return f"my_single_image gives shape {np.shape(guess)}, needed {image.shape}"
         own, best = closeness(mine), closeness(least_squares)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fltutor.aggregation import mean
-from fltutor.checks import agree, difference, named, verdict
+from fltutor.checks import agree, difference, named, no_answer, verdict
 from fltutor.lessons.model_sizes import MODEL_SIZES
 from fltutor.server_optimizers import momentum, sgd
 
@@ -171,7 +171,7 @@ def _bytes_problem(mine: Callable) -> str | None:
     cohort, num_params = 7, 2410
     got = mine(cohort, num_params)
     if got is None or got is ...:
-        return ...
+        return no_answer(mine, got)
     up, down = scaffold_bytes(cohort, num_params)
     single = 4 * cohort * num_params
     weights = 4 * cohort
