@@ -7,7 +7,8 @@ client's step is written once, mapped over clients, and compiled by XLA.
 
 XLA compiles once per shape, so shapes must not follow a slider. Clients go in
 blocks of ``BLOCK`` and batches are index arrays of ``STEPS`` steps, both padded
-with -1; the number of steps and the learning rate are arguments.
+with -1; the number of steps and the learning rate are arguments. What is compiled
+belongs to an architecture, not to a model.
 
 Two methods against drift change the local step, and share one more compiled loop:
 FedProx pulls a client back to where it began, SCAFFOLD adds a correction to its
@@ -17,14 +18,16 @@ gradients. :func:`control_changes` is the other half of SCAFFOLD.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.data import as_examples, as_labels, as_parts
 from fltutor.errors import InvalidParameterError
-from fltutor.models import get_params, params_spec, require_trainable_by_sgd, set_params
-from fltutor.tensorflow_quietly import keras, tf, xla
-from fltutor.vectors import unflatten
+from fltutor.models import architecture, checked_params, logits
+from fltutor.tensorflow_quietly import compile_once, keras, tf
 
 BLOCK = 16
 STEPS = 64
@@ -53,7 +56,7 @@ def local_batches(
     """Shuffle each client's examples into batches, anew for every epoch.
 
     Args:
-        parts: One array of example indices per client.
+        parts: One array of example indices per client, or a mask of its examples.
         batch_size: Examples in a batch; the last one of an epoch may be smaller.
         local_epochs: Passes over the client's data.
         rng: Source of the shuffles.
@@ -62,8 +65,8 @@ def local_batches(
         One array per client, shape (steps, batch_size), of example indices; -1 pads.
 
     Raises:
-        InvalidParameterError: If a client has no examples or one with a negative number,
-            or a size is not positive.
+        InvalidParameterError: If a client has no examples, one with a negative number, or one
+            twice, if a size is no whole number of at least 1, or ``rng`` is a seed.
 
     Example:
         >>> local_batches([np.arange(5)], batch_size=2, rng=np.random.default_rng(0))[0]
@@ -71,25 +74,13 @@ def local_batches(
                [ 3,  0],
                [ 1, -1]], dtype=int32)
     """
-    if batch_size < 1 or local_epochs < 1:
-        raise InvalidParameterError(
-            f"batch_size and local_epochs must be at least 1, got {batch_size}, {local_epochs}"
-        )
-    _require_examples(parts)
+    batch_size = as_whole("batch_size", batch_size, least=1)
+    local_epochs = as_whole("local_epochs", local_epochs, least=1)
+    as_generator("rng", rng)
     return [
         np.concatenate([_in_steps(rng.permutation(part), batch_size) for _ in range(local_epochs)])
-        for part in parts
+        for part in as_parts(parts, None)
     ]
-
-
-def _require_examples(parts: Sequence[np.ndarray]) -> None:
-    for client, part in enumerate(parts):
-        if len(part) == 0:
-            raise InvalidParameterError(f"client {client} has no examples to train on")
-        if np.min(part) < 0:  # -1 would pass for padding
-            raise InvalidParameterError(
-                f"client {client} names example {np.min(part)}; numbers start at 0"
-            )
 
 
 def _in_steps(examples: np.ndarray, batch_size: int) -> np.ndarray:
@@ -114,39 +105,38 @@ def train_client(
     """Train one client with SGD: the readable reference for :func:`train_cohort`.
 
     Args:
-        model: A Keras model that returns logits. Its weights are left as they were.
+        model: A Keras model that returns logits. Its own weights are neither used nor changed.
         params: The server's weights, shape (d,).
         x: Inputs of all examples, shape (N, ...).
-        y: Labels, shape (N,).
+        y: Labels, whole numbers from 0 to the model's outputs - 1, shape (N,).
         batches: This client's batches, shape (steps, batch_size), from :func:`local_batches`.
         learning_rate: Step size.
         proximal_mu: As in :func:`train_cohort`.
         correction: Added to every gradient, shape (d,), as in :func:`train_cohort`.
 
     Returns:
-        The update: trained weights minus ``params``, shape (d,).
+        The update: trained weights minus ``params``, float32, shape (d,).
+
+    Raises:
+        UnsupportedModelError: As in :func:`train_cohort`.
+        InvalidParameterError: As in :func:`train_cohort`.
     """
-    require_trainable_by_sgd(model)
-    _require_local_step(learning_rate, proximal_mu)
-    before, spec = get_params(model), params_spec(model)
+    learning_rate, proximal_mu = _checked_step(learning_rate, proximal_mu)
+    params, x, y, [batches], _ = _checked(model, params, x, y, [batches])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32")
-    start = unflatten(params, spec)
-    added = unflatten(np.zeros_like(params) if correction is None else correction, spec)
-    try:
-        set_params(model, params)
-        for batch in batches:
-            examples = batch[batch >= 0]
-            with tf.GradientTape() as tape:
-                batch_loss = loss(y[examples], model(x[examples], training=True))
-            gradients = tape.gradient(batch_loss, model.trainable_variables)
-            for variable, gradient, begun, term in zip(
-                model.trainable_variables, gradients, start, added, strict=True
-            ):
-                pull = proximal_mu * (variable - begun)
-                variable.assign_sub(learning_rate * (gradient + pull + term))
-        return get_params(model) - params
-    finally:
-        set_params(model, before)
+    correction = checked_params(model, 0 * params if correction is None else correction)
+    weights = tf.constant(params)
+    for batch in batches:
+        examples = batch[batch >= 0]
+        if len(examples) == 0:
+            continue
+        with tf.GradientTape() as tape:
+            tape.watch(weights)
+            batch_loss = loss(y[examples], logits(model, weights, x[examples], training=True))
+        gradient = tape.gradient(batch_loss, weights)
+        pull = proximal_mu * (weights - params)
+        weights = weights - learning_rate * (gradient + pull + correction)
+    return weights.numpy() - params
 
 
 def train_cohort(
@@ -163,16 +153,21 @@ def train_cohort(
     """Train every client of a cohort at once, each from ``params`` on its own batches.
 
     A local step is y <- y - learning_rate (g + proximal_mu (y - params) + correction),
-    with g the gradient of the batch at y; plain SGD without the last two.
+    with g the gradient of the batch at y; plain SGD without the last two. The loss of a batch
+    is the mean cross-entropy of the softmax of the model's outputs, whatever the model was
+    compiled with.
 
-    The first call for a model, data set and batch size compiles for about a
-    second. Other numbers of clients, steps, rates, and mu compile nothing.
+    The first call for an architecture, data set and batch size compiles for about a
+    second. Other weights, numbers of clients, steps, rates, and mu compile nothing, and
+    neither does another model of the same architecture.
+
+    A client's row depends on its own examples alone: nobody else's NaN gets into it.
 
     Args:
         model: A Keras model that returns logits; its own weights are not used.
         params: The server's weights, shape (d,).
         x: Inputs of all examples, shape (N, ...).
-        y: Labels, shape (N,).
+        y: Labels, whole numbers from 0 to the model's outputs - 1, shape (N,).
         batches: One array per client, shape (steps, batch_size), from :func:`local_batches`.
         learning_rate: Step size.
         proximal_mu: FedProx: each client minimises its loss plus
@@ -185,9 +180,10 @@ def train_cohort(
         The updates, float32, shape (n, d): row i is what client i would send.
 
     Raises:
-        UnsupportedModelError: If the model has layers with state or randomness of their own.
-        InvalidParameterError: If a batch names an example that does not exist, or sizes
-            do not fit together, or ``proximal_mu`` is negative or not finite.
+        UnsupportedModelError: If :func:`fltutor.models.require_trainable_by_sgd` refuses the
+            model: state or randomness of its own, probabilities, losses of its own, ...
+        InvalidParameterError: If a batch names an example that does not exist, a label is none
+            of the model's, sizes do not fit together, or a number is out of range.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -203,26 +199,19 @@ def train_cohort(
         FedProx: Li et al., MLSys 2020, equation 2. https://arxiv.org/abs/1812.06127
         SCAFFOLD: Karimireddy et al., ICML 2020, equation 3. https://arxiv.org/abs/1910.06378
     """
-    _require_local_step(learning_rate, proximal_mu)
-    params = _checked_params(model, params)
+    learning_rate, proximal_mu = _checked_step(learning_rate, proximal_mu)
+    params, x, y, batches, digest = _checked(model, params, x, y, batches)
+    if corrections is not None:
+        corrections = _as_rows("corrections", corrections, (len(batches), len(params)))
     rate = tf.constant(learning_rate, tf.float32)
     if proximal_mu == 0 and corrections is None:
-        train, _ = _compiled(model)
-        trained = _in_blocks(batches, x, y, params, lambda *args: train(*args, rate))
-        return trained - params
-    if corrections is None:
-        corrections = np.zeros((len(batches), len(params)), np.float32)
-    elif np.shape(corrections) != (len(batches), len(params)):
-        raise InvalidParameterError(
-            f"corrections must have shape {(len(batches), len(params))}, a row per client, "
-            f"got {np.shape(corrections)}"
-        )
-    train = _compiled_with_terms(model)
-    start, mu = tf.constant(params), tf.constant(proximal_mu, tf.float32)
-    trained = _in_blocks(
-        batches, x, y, params, lambda *args: train(*args, rate, mu, start), corrections
-    )
-    return trained - params
+        loop, terms = _train, (rate,)
+    else:
+        loop, terms = _train_with_terms, (rate, tf.constant(proximal_mu, tf.float32), params)
+        if corrections is None:
+            corrections = np.zeros((len(batches), len(params)), np.float32)
+    compiled = _Compiled(loop, model, digest)
+    return _in_blocks(compiled, params, x, y, batches, terms, corrections) - params
 
 
 def control_changes(
@@ -255,7 +244,7 @@ def control_changes(
         Karimireddy et al., ICML 2020, Algorithm 1 and equation 4, option II.
         https://arxiv.org/abs/1910.06378
     """
-    updates, control = np.asarray(updates), np.asarray(control)
+    updates, control = as_array("updates", updates), as_array("control", control)
     if updates.ndim != 2 or control.shape != updates.shape[1:]:
         raise InvalidParameterError(
             f"updates and control must have shapes (n, d) and (d,), got {updates.shape} and "
@@ -266,13 +255,11 @@ def control_changes(
             f"num_steps must hold a positive number for each of {len(updates)} clients, "
             f"got {num_steps}"
         )
-    if not 0 < learning_rate < np.inf:
-        raise InvalidParameterError(
-            f"learning_rate must be positive and finite, got {learning_rate}"
-        )
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
     lengths = learning_rate * np.reshape(num_steps, (-1, 1)).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):  # the aggregate names who diverged
-        return (-updates / lengths - control).astype(updates.dtype)
+        changes = -updates / lengths - control
+        return changes.astype(np.result_type(updates, np.float32), copy=False)
 
 
 def cohort_gradients(
@@ -288,80 +275,114 @@ def cohort_gradients(
         model: A Keras model that returns logits; its own weights are not used.
         params: Where to take the gradient, shape (d,).
         x: Inputs of all examples, shape (N, ...).
-        y: Labels, shape (N,).
-        parts: One array of example indices per client.
+        y: Labels, whole numbers from 0 to the model's outputs - 1, shape (N,).
+        parts: One array of example indices per client, or a mask of its examples.
 
     Returns:
-        Shape (n, d), float32: row i is the gradient of client i.
+        Shape (n, d), float32: row i is the gradient of client i. It depends on this client's
+        examples alone.
 
     Raises:
-        UnsupportedModelError: If the model has layers with state or randomness of their own.
-        InvalidParameterError: If a client has no examples or names one that does not exist.
+        UnsupportedModelError: As in :func:`train_cohort`.
+        InvalidParameterError: If a client has no examples, names one that does not exist, or
+            one twice; else as in :func:`train_cohort`.
     """
-    _require_examples(parts)
-    params = _checked_params(model, params)
-    _, add_gradients = _compiled(model)
-    point = tf.constant(params)
+    x = as_examples("x", x)
+    parts = as_parts(parts, len(x))
     batches = [_in_steps(part, GRADIENT_BATCH) for part in parts]
-    sums = _in_blocks(
-        batches, x, y, np.zeros_like(params), lambda *args: add_gradients(*args, point)
-    )
+    params, x, y, batches, digest = _checked(model, params, x, y, batches)
+    compiled = _Compiled(_add_gradients, model, digest)
+    sums = _in_blocks(compiled, np.zeros_like(params), x, y, batches, (params,))
     return sums / np.array([[len(part)] for part in parts], dtype=np.float32)
 
 
-def _require_local_step(learning_rate: float, proximal_mu: float) -> None:
-    if not np.isfinite(learning_rate):
-        raise InvalidParameterError(f"learning_rate must be finite, got {learning_rate}")
-    if not 0 <= proximal_mu < np.inf:
-        raise InvalidParameterError(f"proximal_mu must be at least 0 and finite, got {proximal_mu}")
+def _checked_step(learning_rate: float, proximal_mu: float) -> tuple[float, float]:
+    return as_real("learning_rate", learning_rate), as_real("proximal_mu", proximal_mu, least=0)
 
 
-def _checked_params(model: keras.Model, params: np.ndarray) -> np.ndarray:
-    """Return the weights as float32, (d,), if the model still is one that can be trained."""
-    require_trainable_by_sgd(model)
-    params, size = np.asarray(params, dtype=np.float32), params_spec(model).size
-    if params.shape != (size,):
-        raise InvalidParameterError(f"params must have shape ({size},), got {params.shape}")
-    return params
+def _checked(
+    model: keras.Model, params: np.ndarray, x: np.ndarray, y: np.ndarray, batches: Sequence
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[np.ndarray], bytes]:
+    """Everything that training needs, checked, and the digest of what the model computes."""
+    x = as_examples("x", x)
+    if x.dtype.kind == "f":
+        x = x.astype(np.float32, copy=False)
+    batches = _as_batches(batches, len(x))
+    what = architecture(model, x, batches[0].shape[1] if batches else 1)
+    y = as_labels("y", y, num_classes=what.num_outputs, num_examples=len(x))
+    return checked_params(model, params), x, y, batches, what.digest
 
 
-def _in_blocks(
-    batches: Sequence[np.ndarray],
-    x: np.ndarray,
-    y: np.ndarray,
-    start: np.ndarray,
-    run: Callable,
-    rows: np.ndarray | None = None,
-) -> np.ndarray:
-    """Run a compiled loop over blocks of clients and chunks of steps of one fixed shape.
-
-    ``run(states, x, y, indices, steps)`` takes and returns the state of ``BLOCK``
-    clients, (BLOCK, d); each client's state begins as ``start``, (d,). With ``rows``,
-    (n, d), it is given the block's rows too, as its last argument.
-    """
-    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
-    if len(x) != len(y):
-        raise InvalidParameterError(f"x and y must be equally long, got {len(x)} and {len(y)}")
-    for client, batch in enumerate(batches):
-        if batch.ndim != 2 or batch.shape[1] != batches[0].shape[1]:
+def _as_batches(batches: Sequence, num_examples: int) -> list[np.ndarray]:
+    """Batches of all clients, each an array of whole numbers, shape (steps, batch_size)."""
+    checked = [as_array(f"the batches of client {c}", batch) for c, batch in enumerate(batches)]
+    for client, batch in enumerate(checked):
+        if batch.ndim != 2 or batch.shape[1] != checked[0].shape[1]:
             raise InvalidParameterError(
                 f"the batches of client {client} have shape {batch.shape}, needed (steps, "
                 "batch_size) with one batch_size for all clients"
             )
-        if batch.size == 0 or not 0 <= batch.max() < len(x) or batch.min() < -1:
+        if batch.dtype.kind not in "iu":
             raise InvalidParameterError(
-                f"the batches of client {client} must name examples 0 to {len(x) - 1}, and some"
+                f"the batches of client {client} must hold whole numbers, got dtype {batch.dtype}"
             )
+        if batch.size == 0 or not 0 <= batch.max() < num_examples or batch.min() < -1:
+            raise InvalidParameterError(
+                f"the batches of client {client} must name examples 0 to {num_examples - 1}, and "
+                "some"
+            )
+    return checked
+
+
+def _as_rows(name: str, rows: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    rows = as_array(name, rows)
+    if rows.shape != shape or rows.dtype.kind not in "fiu":
+        raise InvalidParameterError(
+            f"{name} must have shape {shape}, a row of real numbers per client, got {rows.shape} "
+            f"and dtype {rows.dtype}"
+        )
+    return rows
+
+
+class _Compiled(NamedTuple):
+    """A loop over steps for a model, and what tells it from the same loop for another model."""
+
+    loop: Callable
+    model: keras.Model
+    digest: bytes
+
+    def __call__(self, *arguments: tf.Tensor) -> tf.Tensor:
+        key, loop = (self.loop, self.digest), partial(self.loop, self.model)
+        return compile_once(key, loop, *arguments)(*arguments)
+
+
+def _in_blocks(
+    compiled: Callable,
+    start: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    batches: list[np.ndarray],
+    terms: Sequence[Any],
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """Run a compiled loop over blocks of clients and chunks of steps of one fixed shape.
+
+    ``compiled(states, x, y, indices, steps, *terms)`` takes and returns the state of ``BLOCK``
+    clients, (BLOCK, d); each client's state begins as ``start``, (d,). With ``rows``,
+    (n, d), it is given the block's rows too, as its last argument.
+    """
+    fixed = [tf.convert_to_tensor(term) for term in terms]
+    x, y = tf.convert_to_tensor(x), tf.convert_to_tensor(y)
     results = np.empty((len(batches), len(start)), dtype=np.float32)
     longest_first = sorted(range(len(batches)), key=lambda client: -len(batches[client]))
     for first in range(0, len(batches), BLOCK):
         block = longest_first[first : first + BLOCK]
         states = tf.constant(np.tile(start, (BLOCK, 1)))
-        own = ()
+        own = []
         if rows is not None:
             padded = np.zeros((BLOCK, len(start)), np.float32)
-            padded[: len(block)] = np.asarray(rows)[block]
-            own = (tf.constant(padded),)
+            padded[: len(block)] = rows[block]
+            own = [tf.constant(padded)]
         num_steps = len(batches[block[0]])
         for done in range(0, num_steps, STEPS):
             steps = min(STEPS, num_steps - done)
@@ -369,87 +390,74 @@ def _in_blocks(
             for row, client in enumerate(block):
                 chunk = batches[client][done : done + steps]
                 indices[: len(chunk), row] = chunk
-            states = run(states, x, y, indices, tf.constant(steps), *own)
+            indices, steps = tf.constant(indices), tf.constant(steps)
+            states = compiled(states, x, y, indices, steps, *fixed, *own)
         results[block] = states.numpy()[: len(block)]
     return results
 
 
-@lru_cache(maxsize=16)
-def _compiled(model: keras.Model) -> tuple[Callable, Callable]:
-    """Write one client's step once, map it over a block of clients, and compile it."""
-    summed_gradient, loop = _mapped(model)
+def _train(model, states, x, y, indices, steps, learning_rate):
+    """Plain SGD of a block of clients."""
 
-    @xla
-    def train(states, x, y, indices, steps, learning_rate):
-        def step(params, batch):
-            gradient, count = summed_gradient(params, x, y, batch)
-            return params - learning_rate * gradient / tf.maximum(count, 1.0)
+    def step(params, batch):
+        gradient, count = _summed_gradient(model, params, x, y, batch)
+        return tf.where(count > 0, params - learning_rate * gradient / count, params)
 
-        return loop(step, states, indices, steps)
-
-    @xla
-    def add_gradients(states, x, y, indices, steps, point):
-        def step(total, batch):
-            return total + summed_gradient(point, x, y, batch)[0]
-
-        return loop(step, states, indices, steps)
-
-    return train, add_gradients
+    return _over_steps_and_clients(model, step, states, indices, steps)
 
 
-@lru_cache(maxsize=16)
-def _compiled_with_terms(model: keras.Model) -> Callable:
-    """The loop of :func:`_compiled` with a proximal pull and a correction in every step."""
-    summed_gradient, loop = _mapped(model)
+def _train_with_terms(model, states, x, y, indices, steps, learning_rate, mu, start, corrections):
+    """SGD of a block of clients with a proximal pull and a correction in every step."""
 
-    @xla
-    def train(states, x, y, indices, steps, corrections, learning_rate, mu, start):
-        def step(params, batch, correction):
-            gradient, count = summed_gradient(params, x, y, batch)
-            direction = gradient / tf.maximum(count, 1.0) + mu * (params - start) + correction
-            return params - tf.minimum(count, 1.0) * learning_rate * direction  # padding: no step
+    def step(params, batch, correction):
+        gradient, count = _summed_gradient(model, params, x, y, batch)
+        direction = gradient / count + mu * (params - start) + correction
+        return tf.where(count > 0, params - learning_rate * direction, params)
 
-        return loop(step, states, indices, steps, corrections)
-
-    return train
+    return _over_steps_and_clients(model, step, states, indices, steps, corrections)
 
 
-def _mapped(model: keras.Model) -> tuple[Callable, Callable]:
-    """The gradient of one client's batch, and a loop over steps that is mapped over clients."""
-    spec = params_spec(model)
-    sizes = [int(np.prod(shape)) for shape in spec.shapes]
+def _add_gradients(model, states, x, y, indices, steps, point):
+    """Sums of the gradients at one point, of a block of clients."""
+
+    def step(total, batch):
+        gradient, count = _summed_gradient(model, point, x, y, batch)
+        return tf.where(count > 0, total + gradient, total)
+
+    return _over_steps_and_clients(model, step, states, indices, steps)
+
+
+def _summed_gradient(model, params, x, y, batch):
+    """Gradient of the summed loss over one client's batch, and how many examples it holds.
+
+    A padded place repeats an example of the same batch, and its loss is left out. So it can
+    bring in nothing that the batch does not hold: no example of somebody else, and no zeros,
+    by which a model may divide. A batch of padding alone stands for no step: whoever calls
+    must leave its gradient out.
+    """
+    real = batch >= 0
+    batch = tf.maximum(tf.where(real, batch, tf.reduce_max(batch)), 0)
+    with tf.GradientTape() as tape:
+        tape.watch(params)
+        outputs = logits(model, params, tf.gather(x, batch), training=True)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), outputs)
+        loss = tf.reduce_sum(tf.where(real, losses, 0.0))
+    return tape.gradient(loss, params), tf.reduce_sum(tf.cast(real, tf.float32))
+
+
+def _over_steps_and_clients(model, step, states, indices, steps, *own):
+    """Apply ``step(state, batch, *own)`` to every client, ``steps`` times."""
     mappable = tuple(getattr(keras.layers, name) for name in _MAPPABLE)
     all_mappable = all(isinstance(layer, mappable) for layer in model.layers)
     over_clients = tf.vectorized_map if all_mappable else _one_by_one
-
-    def summed_gradient(params, x, y, batch):
-        """Gradient of the summed loss over one batch, and how many examples it holds."""
-        real = tf.cast(batch >= 0, tf.float32)
-        batch = tf.maximum(batch, 0)
-        weights = [
-            tf.reshape(part, shape)
-            for part, shape in zip(tf.split(params, sizes), spec.shapes, strict=True)
-        ]
-        with tf.GradientTape() as tape:
-            tape.watch(weights)
-            logits, _ = model.stateless_call(weights, [], tf.gather(x, batch), training=True)
-            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather(y, batch), logits)
-            loss = tf.reduce_sum(real * losses)
-        gradients = tape.gradient(loss, weights)
-        return tf.concat([tf.reshape(g, [-1]) for g in gradients], 0), tf.reduce_sum(real)
-
-    def loop(step, states, indices, steps, *own):
-        """Apply ``step(state, batch, *own)`` to every client, ``steps`` times."""
-        return tf.while_loop(
-            lambda i, states: i < steps,
-            lambda i, states: (
-                i + 1,
-                over_clients(lambda given: step(*given), (states, indices[i], *own)),
-            ),
-            (0, states),
-        )[1]
-
-    return summed_gradient, loop
+    return tf.while_loop(
+        lambda i, states: i < steps,
+        lambda i, states: (
+            i + 1,
+            over_clients(lambda given: step(*given), (states, indices[i], *own)),
+        ),
+        (0, states),
+    )[1]
 
 
 def _one_by_one(step: Callable, given: tuple[tf.Tensor, ...]) -> tf.Tensor:

@@ -434,7 +434,7 @@ def as_examples(name: str, examples: Any, *, num_examples: int | None = None) ->
 
 def as_parts(
     parts: Any,
-    num_examples: int,
+    num_examples: int | None,
     *,
     clients: Sequence[int] | None = None,
     allow_empty: bool = False,
@@ -445,7 +445,7 @@ def as_parts(
         parts: One entry per client, at least one: the numbers of its examples, each once, in
             any order; or booleans, True for its examples, shape (num_examples,). Two
             clients may share an example.
-        num_examples: Examples there are, N.
+        num_examples: Examples there are, N; None where that is not known, for no upper bound.
         clients: Numbers to call the clients by; None counts them from 0.
         allow_empty: Whether a client may have no example.
 
@@ -478,7 +478,7 @@ def as_parts(
     ]
 
 
-def _as_part(who: str, part: Any, num_examples: int, allow_empty: bool) -> np.ndarray:
+def _as_part(who: str, part: Any, num_examples: int | None, allow_empty: bool) -> np.ndarray:
     if isinstance(part, tuple) and len(part) == 2 and all(np.ndim(entry) for entry in part):
         raise InvalidParameterError(
             f"{who} must name its examples by their numbers, got a pair such as (x, y)"
@@ -486,7 +486,7 @@ def _as_part(who: str, part: Any, num_examples: int, allow_empty: bool) -> np.nd
     part = as_array(f"the part of {who}", part)
     what = f"shape {part.shape} and dtype {part.dtype}"
     if part.dtype.kind == "b":
-        if part.shape != (num_examples,):
+        if part.ndim != 1 or num_examples not in (None, len(part)):
             raise InvalidParameterError(
                 f"{who} has a mask of shape {part.shape}, needed ({num_examples},), one entry "
                 "per example"
@@ -500,15 +500,18 @@ def _as_part(who: str, part: Any, num_examples: int, allow_empty: bool) -> np.nd
         raise InvalidParameterError(
             f"{who} must name its examples by whole numbers in one row, or by a mask, got {what}"
         )
-    outside = np.flatnonzero((part < 0) | (part >= num_examples))
+    most = np.iinfo(np.int32).max if num_examples is None else num_examples - 1
+    outside = np.flatnonzero((part < 0) | (part > most))
     if outside.size:
         raise InvalidParameterError(
-            f"{who} must name examples from 0 to {num_examples - 1}, got {part[outside[0]]}"
+            f"{who} must name examples from 0 to {most}, got {part[outside[0]]}"
         )
-    count = np.bincount(part)
-    if count.max() > 1:
+    in_order = np.sort(part)
+    twice = np.flatnonzero(in_order[1:] == in_order[:-1])
+    if twice.size:
+        example = in_order[twice[0]]
         raise InvalidParameterError(
-            f"{who} must name each example once, got {count.argmax()} {count.max()} times"
+            f"{who} must name each example once, got {example} {np.sum(part == example)} times"
         )
     return part
 

@@ -13,7 +13,8 @@ import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -23,6 +24,9 @@ from fltutor.packages import load
 _ONE_AT_A_TIME = threading.RLock()
 _modules: dict[str, ModuleType] = {}
 _compiled_in: list[int] = []  # the process in which XLA was first used: this, or an ancestor
+_kept: OrderedDict[Hashable, Callable] = OrderedDict()  # the one that was used last at the end
+_counted = [0]
+KEPT = 32
 
 
 class _Deferred:
@@ -47,19 +51,43 @@ tf = _Deferred("tensorflow")
 keras = _Deferred("keras")
 
 
-def xla(function: Callable) -> Callable:
-    """Make a ``tf.function`` that XLA compiles, for each new shape of its arguments.
+def compile_once(key: Hashable, function: Callable, *arguments: Any) -> Callable:
+    """Compile a function by XLA for arguments of these shapes and types, once for each key.
+
+    What was compiled last is kept, ``KEPT`` functions of it.
+
+    Args:
+        key: Equal keys must mean functions that compute the same.
+        function: Takes and returns tensors.
+        arguments: Tensors; their values do not matter.
+
+    Returns:
+        The compiled function of the first call with this key, or of this call.
 
     Raises:
         UnsupportedEnvironmentError: In a process that was forked from one that compiled.
     """
-    modules = _loaded()
+    tensorflow = _loaded()["tensorflow"]
+    key = (key, *((argument.shape, argument.dtype) for argument in arguments))
     with _ONE_AT_A_TIME:
+        if key in _kept:
+            _kept.move_to_end(key)
+            return _kept[key]
         if not _compiled_in:
             _compiled_in.append(os.getpid())
             with _silence_error_output():
-                _first_compilation(modules["tensorflow"])
-    return modules["tensorflow"].function(function, jit_compile=True)
+                _first_compilation(tensorflow)
+        made = tensorflow.function(function, jit_compile=True, autograph=False)
+        _kept[key] = made.get_concrete_function(*arguments)
+        _counted[0] += 1
+        while len(_kept) > KEPT:
+            _kept.popitem(last=False)
+        return _kept[key]
+
+
+def num_compiled() -> int:
+    """How many functions were compiled by :func:`compile_once` so far."""
+    return _counted[0]
 
 
 def _loaded() -> dict[str, ModuleType]:
@@ -142,4 +170,4 @@ def _silence_error_output() -> Iterator[None]:
             os.close(saved)
 
 
-__all__ = ["keras", "tf", "xla"]
+__all__ = ["compile_once", "keras", "num_compiled", "tf"]

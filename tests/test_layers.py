@@ -23,7 +23,16 @@ LAYERS = [
     # protocols and aggregation
     {"aggregation", "knowledge", "protocols", "server_optimizers"},
     # learning and simulating, with TensorFlow
-    {"attacks", "clients", "data", "joining", "models", "simulation", "tensorflow_quietly"},
+    {
+        "attacks",
+        "clients",
+        "data",
+        "fingerprints",
+        "joining",
+        "models",
+        "simulation",
+        "tensorflow_quietly",
+    },
     # what every lesson stands on
     {"__main__", "checks", "plotting", "widgets"},
     # the lessons

@@ -83,23 +83,23 @@ def frozen_dense():
         ),
         (
             lambda: network(layers.Dense(5, kernel_regularizer="l2", name="decay")),
-            "layer decay has a regularizer or constraint on kernel",
+            r"layer decay \(Dense\) has a regularizer or constraint on kernel",
         ),
         (
             lambda: network(layers.Dense(5, bias_constraint="non_neg", name="up")),
-            "layer up has a regularizer or constraint on bias",
+            r"layer up \(Dense\) has a regularizer or constraint on bias",
         ),
         (
             lambda: network(last=layers.Dense(3, activation="softmax", name="out")),
-            "layer out returns probabilities; the last layer must return logits",
+            r"returns probabilities, .* remove the activation of layer out \(Dense\), so that",
         ),
         (
             lambda: network(layers.Dense(3), last=layers.Softmax(name="out")),
-            "layer out returns probabilities",
+            r"returns probabilities, .*: remove layer out \(Softmax\), so that",
         ),
         (
             lambda: network(layers.Dense(3), last=layers.Activation("softmax", name="out")),
-            "layer out returns probabilities",
+            r"returns probabilities, .*: remove layer out \(Activation\), so that",
         ),
         (
             lambda: network(
@@ -107,7 +107,7 @@ def frozen_dense():
                     [keras.Input((4,)), layers.Dense(3, activation="softmax", name="deep")]
                 )
             ),
-            "layer deep returns probabilities",
+            r"returns probabilities, .* remove the activation of layer deep \(Dense\), so that",
         ),
         (lambda: network(last=layers.ReLU()), "the model has no trainable weights"),
     ],

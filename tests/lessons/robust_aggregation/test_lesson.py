@@ -8,7 +8,6 @@ import pytest
 
 from fltutor import simulation
 from fltutor.aggregation import bulyan_choice, geometric_median, krum, krum_choice, median
-from fltutor.clients import _compiled
 from fltutor.errors import InvalidParameterError
 from fltutor.lessons.robust_aggregation.checks import (
     _krum_cases,
@@ -32,13 +31,13 @@ from fltutor.lessons.robust_aggregation.runs import (
     ROUNDS,
     RULES,
     _honest_accuracy,
-    _model,
     federation,
     final_accuracy,
     liars_run,
     view_rows,
 )
 from fltutor.plotting import new_figure
+from fltutor.tensorflow_quietly import num_compiled
 
 
 def last(**settings):
@@ -114,18 +113,16 @@ def test_unsound_settings_say_so():
 
 def test_sliders_compile_nothing_once_the_first_run_is_done():
     last(rounds=1)
-    train, _ = _compiled(_model())
-    compiled = train.experimental_get_tracing_count()
+    compiled = num_compiled()
     last(attackers=7, alpha=0.1, rounds=2)
     last(attackers=2, attack="backdoor x 5", rule="geometric median", alpha=1.0, rounds=2)
-    assert train.experimental_get_tracing_count() == compiled == 1
+    assert num_compiled() == compiled
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_slider_sees_a_result_after_each_round_and_waits_for_nothing_else(rule, monkeypatch):
     next(liars_run(rule=rule))
-    train, _ = _compiled(_model())
-    compiled, honest = train.experimental_get_tracing_count(), _honest_accuracy.cache_info().misses
+    compiled, honest = num_compiled(), _honest_accuracy.cache_info().misses
     work = []
 
     def note(name, call, *args, **options):
@@ -139,7 +136,7 @@ def test_a_slider_sees_a_result_after_each_round_and_waits_for_nothing_else(rule
     assert work == ["evaluate", "train_cohort", "evaluate"]
     next(running)  # benchmarks/explorer.py holds both to 200 ms
     assert work[3:] == ["train_cohort", "evaluate"]
-    assert train.experimental_get_tracing_count() == compiled == 1
+    assert num_compiled() == compiled
     assert _honest_accuracy.cache_info().misses == honest
 
 
