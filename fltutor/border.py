@@ -222,7 +222,8 @@ def as_generator(name: str, value: Any) -> np.random.Generator:
     """
     if isinstance(value, np.random.Generator):
         return value
-    seed = value if isinstance(value, int | np.integer) and not isinstance(value, bool) else 0
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    seed = value if whole and 0 <= value < 2**128 else 0
     raise InvalidParameterError(
         f"{name} must be a NumPy Generator, got {_shown(value)}: write "
         f"{name}=np.random.default_rng({seed})"

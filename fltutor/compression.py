@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.crypto.wire import as_view
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, WireFormatError
 
 _QUANTIZED = struct.Struct("<BIf")  # bits, size, scale
 _SPARSE = struct.Struct("<II")  # size, number of entries kept
-_LARGEST_SIZE = 2**31
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
+MAX_SIZE = 2**24  # coordinates that a message may claim where the receiver does not say how many
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,30 @@ class Quantized:
 
     Attributes:
         levels: Integers from ``-(2**(bits - 1) - 1)`` to ``2**(bits - 1) - 1``, shape (d,).
-        scale: What the largest level stands for.
+        scale: What the largest level stands for, rounded to float32, in which it travels.
         bits: Bits of one level on the wire, from 2 to 16.
+
+    Raises:
+        InvalidParameterError: If one of them is none of this.
     """
 
     levels: np.ndarray
     scale: float
     bits: int
+
+    def __post_init__(self):
+        bits = as_whole("bits", self.bits, least=2, most=16)
+        levels, limit = as_array("levels", self.levels), 2 ** (bits - 1) - 1
+        if levels.ndim != 1 or levels.dtype.kind not in "iu":
+            raise InvalidParameterError(
+                f"levels must be whole numbers, shape (d,), got {levels.dtype} of {levels.shape}"
+            )
+        if (largest := max(levels.max(initial=0), -int(levels.min(initial=0)))) > limit:
+            raise InvalidParameterError(f"a level is {largest}, the largest is {limit}")
+        scale = as_real("scale", self.scale, least=0, most=_LARGEST_FLOAT32)
+        object.__setattr__(self, "levels", levels.astype(np.int64))
+        object.__setattr__(self, "scale", float(np.float32(scale)))
+        object.__setattr__(self, "bits", bits)
 
     @property
     def dense(self) -> np.ndarray:
@@ -46,27 +66,32 @@ class Quantized:
         return _QUANTIZED.pack(self.bits, len(self.levels), self.scale) + packed
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Quantized:
+    def from_bytes(cls, data: bytes, *, size: int | None = None) -> Quantized:
         """Read what :meth:`to_bytes` wrote.
 
+        Args:
+            data: The message.
+            size: How many coordinates the receiver needs. None takes what the message
+                says, up to 2^24.
+
         Raises:
-            WireFormatError: If the bytes are truncated, too many, or hold a level out of range.
+            WireFormatError: If the bytes are truncated, too many, hold a level out of range,
+                or claim another size.
         """
+        data = as_view(data, "data")
         if len(data) < _QUANTIZED.size:
             raise WireFormatError(f"needed {_QUANTIZED.size} bytes of header, got {len(data)}")
-        bits, size, scale = _QUANTIZED.unpack_from(data)
-        if not 2 <= bits <= 16 or size > _LARGEST_SIZE or not 0 <= scale < np.inf:
-            raise WireFormatError(f"no header: {bits} bits, {size} coordinates, scale {scale}")
-        needed = _QUANTIZED.size + -(-size * bits // 8)
+        bits, claimed, scale = _QUANTIZED.unpack_from(data)
+        if not 2 <= bits <= 16 or not 0 <= scale < np.inf:
+            raise WireFormatError(f"no header: {bits} bits, {claimed} coordinates, scale {scale}")
+        _check_size(claimed, size)
+        needed = _QUANTIZED.size + -(-claimed * bits // 8)
         if len(data) != needed:
             raise WireFormatError(f"needed {needed} bytes, got {len(data)}")
         packed = np.frombuffer(data, np.uint8, offset=_QUANTIZED.size)
-        columns = np.unpackbits(packed, count=size * bits).reshape(size, bits).astype(np.int64)
-        limit = 2 ** (bits - 1) - 1
-        levels = columns @ (1 << np.arange(bits)) - limit
-        if size and levels.max() > limit:
-            raise WireFormatError(f"a level is {levels.max()}, the largest is {limit}")
-        return cls(levels, scale, bits)
+        columns = np.unpackbits(packed, count=claimed * bits).reshape(claimed, bits)
+        levels = columns.astype(np.int64) @ (1 << np.arange(bits)) - (2 ** (bits - 1) - 1)
+        return _as_received(cls, levels, scale, bits)
 
 
 @dataclass(frozen=True)
@@ -75,13 +100,40 @@ class Sparse:
 
     Attributes:
         indices: Which ones, ascending, shape (k,).
-        values: Their values, float32, shape (k,).
+        values: Their values, shape (k,), rounded to float32, in which they travel.
         size: Number of coordinates d of the whole vector; the others are 0.
+
+    Raises:
+        InvalidParameterError: If an index is named twice, out of order or out of range, or
+            a value is missing or not finite.
     """
 
     indices: np.ndarray
     values: np.ndarray
     size: int
+
+    def __post_init__(self):
+        size = as_whole("size", self.size, least=0, most=2**32 - 1)
+        indices, values = as_array("indices", self.indices), as_array("values", self.values)
+        if indices.ndim != 1 or (indices.size and indices.dtype.kind not in "iu"):
+            raise InvalidParameterError(
+                f"indices must be whole numbers, shape (k,), got {indices.dtype} of {indices.shape}"
+            )
+        if values.shape != indices.shape or values.dtype.kind not in "fiu":
+            raise InvalidParameterError(
+                f"values must be one real number for each of {len(indices)} indices, "
+                f"got {values.dtype} of {values.shape}"
+            )
+        rising = (indices[1:] > indices[:-1]).all()
+        if len(indices) and not (rising and indices[0] >= 0 and indices[-1] < size):
+            raise InvalidParameterError(f"indices must rise and stay below {size}")
+        with np.errstate(over="ignore"):
+            values = values.astype(np.float32)
+        if not np.isfinite(values).all():
+            raise InvalidParameterError("a value is NaN or Inf, or leaves the range of float32")
+        object.__setattr__(self, "indices", indices.astype(np.int64))
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "size", size)
 
     @property
     def dense(self) -> np.ndarray:
@@ -96,25 +148,50 @@ class Sparse:
         return header + self.indices.astype("<u4").tobytes() + self.values.astype("<f4").tobytes()
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Sparse:
+    def from_bytes(cls, data: bytes, *, size: int | None = None) -> Sparse:
         """Read what :meth:`to_bytes` wrote.
 
+        Eight bytes can claim a vector of 2^32 zeros, which :attr:`dense` would then write
+        out. Whoever receives from strangers says how many coordinates are right.
+
+        Args:
+            data: The message.
+            size: How many coordinates the receiver needs. None takes what the message
+                says, up to 2^24.
+
         Raises:
-            WireFormatError: If the bytes are truncated, too many, or name a coordinate twice,
-                out of order or out of range.
+            WireFormatError: If the bytes are truncated, too many, name a coordinate twice,
+                out of order or out of range, or claim another size.
         """
+        data = as_view(data, "data")
         if len(data) < _SPARSE.size:
             raise WireFormatError(f"needed {_SPARSE.size} bytes of header, got {len(data)}")
-        size, kept = _SPARSE.unpack_from(data)
-        if size > _LARGEST_SIZE or len(data) != _SPARSE.size + 8 * kept:
+        claimed, kept = _SPARSE.unpack_from(data)
+        _check_size(claimed, size)
+        if len(data) != _SPARSE.size + 8 * kept:
             raise WireFormatError(f"needed {_SPARSE.size + 8 * kept} bytes, got {len(data)}")
         indices = np.frombuffer(data, "<u4", kept, _SPARSE.size).astype(np.int64)
-        values = np.frombuffer(data, "<f4", kept, _SPARSE.size + 4 * kept).astype(np.float32)
-        if kept and (indices[-1] >= size or (np.diff(indices) <= 0).any()):
-            raise WireFormatError(f"indices must rise and stay below {size}")
-        if not np.isfinite(values).all():
-            raise WireFormatError("a value is NaN or Inf")
-        return cls(indices, values, size)
+        values = np.frombuffer(data, "<f4", kept, _SPARSE.size + 4 * kept)
+        return _as_received(cls, indices, values, claimed)
+
+
+def _check_size(claimed: int, size: int | None) -> None:
+    """Refuse a claim before any memory is taken for it."""
+    if size is not None and claimed != as_whole("size", size, least=0):
+        raise WireFormatError(f"the message claims {claimed} coordinates, needed {size}")
+    if size is None and claimed > MAX_SIZE:
+        raise WireFormatError(
+            f"the message claims {claimed} coordinates; for more than {MAX_SIZE} say size=, "
+            "how many are right"
+        )
+
+
+def _as_received(kind: type, *fields):
+    """What a message holds, checked like what is made here."""
+    try:
+        return kind(*fields)
+    except InvalidParameterError as error:
+        raise WireFormatError(str(error)) from None
 
 
 def quantize(vector: np.ndarray, bits: int, rng: np.random.Generator) -> Quantized:
@@ -133,7 +210,8 @@ def quantize(vector: np.ndarray, bits: int, rng: np.random.Generator) -> Quantiz
         Levels between minus and plus the largest magnitude in ``vector``.
 
     Raises:
-        InvalidParameterError: If ``bits`` is not a whole number from 2 to 16.
+        InvalidParameterError: If ``bits`` is not a whole number from 2 to 16, or ``rng`` no
+            generator.
         InvalidUpdateError: If ``vector`` is no float vector, or holds NaN or Inf.
 
     Example:
@@ -145,8 +223,7 @@ def quantize(vector: np.ndarray, bits: int, rng: np.random.Generator) -> Quantiz
         Alistarh et al., NeurIPS 2017, section 3.1, with the largest magnitude in place
         of the L2 norm, as in their section 4. https://arxiv.org/abs/1610.02132
     """
-    if bits not in range(2, 17):
-        raise InvalidParameterError(f"bits must be a whole number from 2 to 16, got {bits}")
+    bits, rng = as_whole("bits", bits, least=2, most=16), as_generator("rng", rng)
     vector = _as_vector(vector)
     largest = np.abs(vector).max(initial=0.0)
     with np.errstate(over="ignore"):
@@ -184,10 +261,10 @@ def top_k(vector: np.ndarray, k: int) -> Sparse:
         Stich et al., NeurIPS 2018, Definition 2.1. https://arxiv.org/abs/1809.07599
     """
     vector = _as_vector(vector)
-    if not 1 <= k <= len(vector):
-        raise InvalidParameterError(f"k must be from 1 to {len(vector)}, got {k}")
+    k = as_whole("k", k, least=1, most=len(vector))
     indices = np.sort(np.argpartition(-np.abs(vector), k - 1)[:k])
-    values = vector[indices].astype(np.float32)
+    with np.errstate(over="ignore"):
+        values = vector[indices].astype(np.float32)
     if not np.isfinite(values).all():
         raise InvalidUpdateError("the vector leaves the range of float32, in which it travels")
     return Sparse(indices, values, len(vector))
@@ -227,11 +304,15 @@ def with_error_feedback(
         )
     wanted = update.astype(np.float64) + memory
     message = compress(wanted)
+    if not isinstance(message, Quantized | Sparse):
+        raise InvalidParameterError(
+            f"compress must give Quantized or Sparse, got {type(message).__name__}"
+        )
     return message, wanted - message.dense
 
 
 def _as_vector(vector: np.ndarray) -> np.ndarray:
-    vector = np.asarray(vector)
+    vector = as_array("the update", vector, InvalidUpdateError)
     if vector.ndim != 1 or vector.dtype.kind != "f":
         raise InvalidUpdateError(
             f"needed a float vector (d,), got {vector.dtype} of shape {vector.shape}"

@@ -82,7 +82,7 @@ def compressed_training(
             else:
                 message = compress(update, rng)
             data = message.to_bytes()
-            received.append(type(message).from_bytes(data).dense)
+            received.append(type(message).from_bytes(data, size=len(params)).dense)
             sent += len(data)
         kilobytes.append(sent / 1e3)
         params = (params + mean(np.stack(received)).update).astype(np.float32)
