@@ -1,9 +1,12 @@
 """Secure aggregation: exact sums, every way to leave, every lie a server or a client can tell."""
 
 import copy
+import os
 import pickle
+import threading
+import time
 import tracemalloc
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 
 import numpy as np
@@ -33,12 +36,19 @@ from fltutor.protocols.masking import (
     neighbour_graph,
     secagg_sum,
 )
+from fltutor.protocols.masking.client import SURVIVORS_PURPOSE
 from fltutor.protocols.masking.graph import NeighbourGraph
 from fltutor.protocols.masking.messages import (
+    DealtShares,
     Delivery,
+    KeyAdvert,
     KeyList,
+    Reveal,
+    SealedPair,
     Survivors,
+    SurvivorSignature,
     UnmaskRequest,
+    Upload,
 )
 from fltutor.transcript import Phase, client_name
 
@@ -480,6 +490,239 @@ def test_a_client_without_identity_does_not_face_an_active_server():
         SecAggClient(0, session, Identity.generate("client 1"), Directory())
 
 
+# --- what a session binds ------------------------------------------------------------------------
+
+GRAPH = NeighbourGraph(degree=2, threshold=3, least_survivors=4, ring=(0, 1, 2, 3, 4))
+OTHER_SESSIONS = {  # one parameter of the session of Round(), changed
+    "num_clients": dict(num_clients=4),
+    "threshold": dict(threshold=5),
+    "fraction bits": dict(grid=replace(SMALL, fraction_bits=11)),
+    "bits": dict(grid=replace(SMALL, bits=19)),
+    "weight": dict(grid=replace(SMALL, max_weight=2)),
+    "ring": dict(grid=replace(SMALL, ring_bits=64)),
+    "kind of server": dict(active_server=True),
+    "graph": dict(threshold=None, graph=GRAPH),
+    "run": dict(run="another"),
+    "round": dict(round_number=4),
+}
+OTHERS = pytest.mark.parametrize("changed", OTHER_SESSIONS.values(), ids=OTHER_SESSIONS)
+
+
+def two_sessions(changed, **settings):
+    settings = dict(num_clients=5, threshold=4, grid=SMALL, run="this", round_number=3) | settings
+    mine = Session(**settings)
+    if "graph" in changed and settings.get("active_server"):
+        pytest.skip("no graph against an active server")
+    if "active_server" in changed:
+        changed = dict(active_server=not mine.active_server)
+    return mine, Session(**settings | changed)
+
+
+def adverts(session, num_clients=5):
+    """Keys of clients of one session, as another may see them."""
+    pairs = [(KeyPair.generate(), KeyPair.generate()) for _ in range(num_clients)]
+    return [
+        KeyAdvert(i, one.public_key, two.public_key, session.digest)
+        for i, (one, two) in enumerate(pairs)
+    ]
+
+
+@OTHERS
+def test_every_parameter_is_in_every_label_and_everything_signed(changed):
+    """The mutants that survived: run and round unbound in labels and signatures."""
+    mine, other = two_sessions(changed)
+    assert mine.digest != other.digest
+    one, two, *_ = adverts(mine)
+    assert mine.transport_label(one, two) != other.transport_label(one, two)
+    assert mine.mask_label(one, two) != other.mask_label(one, two)
+    assert mine.transport_label(one, two).to_bytes() != other.transport_label(one, two).to_bytes()
+    assert mine.mask_label(one, two).to_bytes() != other.mask_label(one, two).to_bytes()
+    assert mine.signed_keys(one) != other.signed_keys(one)
+    keys = KeyList((one, two)).digest
+    assert mine.signed_survivors(keys, (0, 1)) != other.signed_survivors(keys, (0, 1))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        dict(degree=4),
+        dict(threshold=2),
+        dict(least_survivors=3),
+        dict(most_colluding=1),
+        dict(ring=(0, 1, 2, 4, 3)),
+    ],
+    ids=str,
+)
+def test_every_part_of_a_graph_is_bound(changed):
+    mine = Session(5, graph=GRAPH, run="this")
+    assert mine.digest != Session(5, graph=replace(GRAPH, **changed), run="this").digest
+
+
+def test_every_field_of_a_session_is_in_its_digest_but_the_code_of_masks():
+    """A field that is added later must be bound, too, or be named here."""
+    bound = {name for changed in OTHER_SESSIONS.values() for name in changed}
+    assert {each.name for each in fields(Session)} - bound == {"add_mask"}
+    session = Session(5, 4, run="this")
+    assert session.digest == Session(np.int64(5), np.int8(4), run="this").digest
+    assert session.digest == replace(session, add_mask=print).digest
+
+
+@OTHERS
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+def test_one_client_in_another_session_is_found_out_with_its_keys(changed, active):
+    """On another grid its row would count as another; without signatures it would be a prey."""
+    run = Round(active=active, run="this", round_number=3)
+    _, other = two_sessions(changed, active_server=active)
+    run.clients[2] = SecAggClient(2, other, run.identities[2], run.directory)
+    advert = run.clients[2].advertise_keys()
+    with pytest.raises(ProtocolAbort, match="client 2 is in another session"):
+        run.server.receive_keys(advert)
+    run.keys(without=[2])  # without it the round goes on
+    lie = KeyList((*run.key_list.adverts[:2], advert, *run.key_list.adverts[2:]))
+    for victim in (0, 4):
+        with pytest.raises(
+            AuthenticationError, match=r"client 2 (is in|.*did not sign)|'client 2'"
+        ):
+            run.clients[victim].deal_shares(lie)
+    with pytest.raises((ProtocolAbort, AuthenticationError), match="client 2 refuses the key list"):
+        run.clients[2].deal_shares(lie)  # nor does it believe the others
+    run.finish_from("shares")
+
+
+@OTHERS
+def test_a_server_in_another_session_takes_no_keys(changed):
+    mine, other = two_sessions(changed)
+    with pytest.raises(ProtocolAbort, match="client 0 is in another session"):
+        SecAggServer(other).receive_keys(SecAggClient(0, mine).advertise_keys())
+
+
+@OTHERS
+def test_keys_relabelled_as_of_my_session_give_shares_that_nobody_opens(changed):
+    """A server that swaps the digest of unsigned keys gains nothing: labels hold it, too."""
+    mine, other = two_sessions(changed)
+    if "num_clients" in changed or "graph" in changed:
+        pytest.skip("deals to other holders")
+    run = Round(run="this", round_number=3)
+    identities = [(run.identities[i], run.directory) for i in range(5)]
+    victim = SecAggClient(2, other, *identities[2] if other.active_server else ())
+    true = [*(client.advertise_keys() for client in run.clients)]
+    foreign = victim.advertise_keys()
+    relabelled = replace(foreign, session=mine.digest, signature=None)
+    for advert in (*true[:2], relabelled, *true[3:]):
+        run.server.receive_keys(advert)
+    run.key_list = run.server.key_lists()[0]
+    for client in (0, 1, 3, 4):
+        run.server.receive_shares(run.clients[client].deal_shares(run.key_list))
+    seen_by_victim = KeyList(tuple(
+        foreign if advert.client == 2 else replace(advert, session=other.digest)
+        for advert in run.key_list.adverts
+    ))  # fmt: skip
+    if other.active_server:
+        with pytest.raises(AuthenticationError, match="not signed"):
+            victim.deal_shares(seen_by_victim)
+        return
+    run.server.receive_shares(victim.deal_shares(seen_by_victim))
+    run.deliveries = run.server.deliveries()
+    with pytest.raises(AuthenticationError, match="client 2 dealt: altered, of another session"):
+        run.clients[0].upload(run.deliveries[0], run.rows[0])
+    with pytest.raises(AuthenticationError, match="client 0 dealt: altered, of another session"):
+        victim.upload(run.deliveries[2], run.rows[2])
+    run.deliveries = run.server.exclude(2, "its shares do not open")
+    run.finish_from("uploads")
+
+
+@OTHERS
+def test_signatures_of_another_session_of_the_same_people_are_refused(changed):
+    mine, other = two_sessions(changed, active_server=True)
+    if not other.active_server:
+        pytest.skip("signs no survivors")
+    run = Round(active=True, run="this", round_number=3).keys()
+    old = SecAggClient(0, other, run.identities[0], run.directory).advertise_keys()
+    relabelled = KeyList((replace(old, session=mine.digest), *run.key_list.adverts[1:]))
+    with pytest.raises(AuthenticationError, match="'client 0' did not sign"):
+        run.clients[1].deal_shares(relabelled)
+    run.shares().uploads().signatures()
+    digest = run.key_list.digest
+    forged = tuple(
+        SurvivorSignature(
+            client,
+            run.identities[client].sign(
+                other.signed_survivors(digest, range(5)), purpose=SURVIVORS_PURPOSE
+            ),
+        )
+        for client in range(5)
+    )
+    with pytest.raises(AuthenticationError, match="0 clients signed"):
+        run.clients[0].unmask(replace(run.requests[0], signatures=forged))
+    run.finish_from("reveals")
+
+
+def test_a_client_that_has_a_directory_believes_signed_keys_whatever_the_session_says():
+    """The server hands the victim a session without signatures, and plays its peers."""
+    identities = [Identity.generate(client_name(i)) for i in range(5)]
+    directory = Directory(identity.public for identity in identities)
+    curious = Session(5, 4, grid=SMALL, active_server=False)
+    victim = SecAggClient(2, curious, identities[2], directory)
+    puppets = {i: SecAggClient(i, curious) for i in (0, 1, 3, 4)}
+    listed = {i: puppet.advertise_keys() for i, puppet in puppets.items()}
+    listed[2] = victim.advertise_keys()
+    assert listed[2].signature is not None
+    with pytest.raises(AuthenticationError, match="keys of client 0 are not signed"):
+        victim.deal_shares(KeyList(tuple(listed[i] for i in range(5))))
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "settings", "most", "text"),
+    [
+        (5, dict(threshold=4), 3, "a curious server with up to 3 colluding clients"),
+        (5, dict(threshold=4, active_server=True), 2, "a lying server with up to 2 colluding"),
+        (31, dict(threshold=21, active_server=True), 10, "a lying server with up to 10 colluding"),
+        (31, dict(threshold=16), 15, "a curious server with up to 15 colluding"),
+        (40, dict(graph=neighbour_graph(40, corrupt=0.1, dropouts=0.1)), 4, "up to 4 colluding"),
+    ],
+)
+def test_a_session_computes_and_prints_how_many_may_collude(num_clients, settings, most, text):
+    session = Session(num_clients, **settings)
+    assert session.most_colluding == most
+    assert text in str(session)
+
+
+@pytest.mark.parametrize("num_clients", [2, 3, 4, 5, 9, 31, 100])
+def test_a_lying_server_finds_two_groups_exactly_with_one_more_than_may_collude(num_clients):
+    """Counted, not derived: each honest client is in one group, a colluding one in both."""
+    for threshold in range(2 * num_clients // 3 + 1, num_clients + 1):
+        most = Session(num_clients, threshold, active_server=True).most_colluding
+        for colluding in range(num_clients):
+            honest = num_clients - colluding
+            two_groups = 2 * max(threshold - colluding, 1) <= honest
+            assert two_groups == (most < colluding < num_clients - 1), (threshold, colluding)
+
+
+SENSELESS = {
+    "num_clients": [5.0, "5", None, True, -1],
+    "threshold": ["4", 4.0, [4], True],
+    "grid": [None, "fine", 16],
+    "active_server": [1, None, "yes"],
+    "run": [None, 7, b"run"],
+    "round_number": [1.5, "1", None, True],
+    "graph": ["ring", 5],
+    "add_mask": [None, "mask"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in SENSELESS.items() for value in values]
+)
+def test_a_parameter_of_another_type_is_refused_by_name(name, value):
+    with pytest.raises(InvalidParameterError, match=name):
+        Session(**dict(num_clients=5, threshold=4) | {name: value})
+
+
+def test_a_graph_has_every_client_once():
+    with pytest.raises(InvalidParameterError, match="every client on its ring once"):
+        Session(5, graph=replace(GRAPH, ring=(0, 1, 2, 3, 3)))
+
+
 # --- a server that lies: the delivery of shares ---------------------------------------------------
 
 
@@ -791,6 +1034,316 @@ def test_a_late_upload_of_a_client_thought_gone_stays_hidden():
     np.testing.assert_array_equal(difference, prg.expand(run.clients[4]._seed, 3, np.uint32))
     with pytest.raises(ProtocolAbort, match="client 4 for phase UPLOAD came in UNMASKING"):
         run.server.receive_upload(late)
+
+
+# --- malformed messages --------------------------------------------------------------------------
+
+JUNK = [
+    None,
+    "junk",
+    5,
+    1.5,
+    True,
+    b"",
+    [1],
+    {"a": 1},
+    object(),
+    np.ma.masked_array([1], mask=True),
+]
+
+
+def with_junk(message):
+    """A message with every field, and every entry of a field, replaced by every junk."""
+    yield from JUNK
+    for each in fields(message):
+        value = getattr(message, each.name)
+        for junk in JUNK:
+            yield replace(message, **{each.name: junk})
+            if isinstance(value, tuple) and value and each.name != "signatures":
+                yield replace(message, **{each.name: (*value[:-1], junk)})
+            elif isinstance(value, dict) and value:
+                first = min(value)
+                yield replace(message, **{each.name: value | {first: junk}})
+        if isinstance(value, dict) and value:
+            (_, part), *rest = value.items()
+            for key in (None, "junk", 1.5, b"", (1,)):
+                yield replace(message, **{each.name: dict(rest) | {key: part}})
+        if isinstance(value, tuple) and value and isinstance(value[-1], KeyAdvert):
+            for deeper in with_junk(value[-1]):
+                if getattr(deeper, "signature", value[-1].signature) is not None:
+                    yield replace(message, **{each.name: (*value[:-1], deeper)})
+        elif isinstance(value, dict) and value and isinstance(value[min(value)], SealedPair):
+            for deeper in with_junk(value[min(value)]):
+                yield replace(message, **{each.name: value | {min(value): deeper}})
+
+
+def is_legal(message):
+    """Junk that happens to be well-formed: for the server, keys without a signature."""
+    return isinstance(message, KeyAdvert) and message.signature in (None, b"")
+
+
+def refuses_all(receive, message):
+    count = 0
+    for lie in with_junk(message):
+        if not is_legal(lie):
+            try:
+                receive(lie)
+            except FltutorError:
+                count += 1
+            else:
+                pytest.fail(f"taken: {lie}")
+    return count
+
+
+def test_every_malformed_message_is_refused_by_a_typed_error_and_changes_nothing():
+    """Junk in place of each message, field and entry; the round goes on as if it had not come."""
+    run, counts = Round(active=True), {}
+    advert = run.clients[4].advertise_keys()
+    counts[KeyAdvert] = refuses_all(run.server.receive_keys, advert)
+    run.server.receive_keys(advert)
+    run.keys(without=[4])
+    counts[KeyList] = refuses_all(run.clients[4].deal_shares, run.key_list)
+    dealt = run.clients[4].deal_shares(run.key_list)
+    counts[DealtShares] = refuses_all(run.server.receive_shares, dealt)
+    run.server.receive_shares(dealt)
+    run.shares(without=[4])
+    row, delivery = run.rows[4], run.deliveries[4]
+    counts[Delivery] = refuses_all(lambda lie: run.clients[4].upload(lie, row), delivery)
+    upload = run.clients[4].upload(delivery, row)
+    counts[Upload] = refuses_all(run.server.receive_upload, upload)
+    run.server.receive_upload(upload)
+    run.uploads(without=[4])
+    counts[Survivors] = refuses_all(run.clients[4].sign_survivors, run.survivors)
+    signature = run.clients[4].sign_survivors(run.survivors)
+    counts[SurvivorSignature] = refuses_all(run.server.receive_signature, signature)
+    run.server.receive_signature(signature)
+    run.signatures(without=[4])
+    counts[UnmaskRequest] = refuses_all(run.clients[4].unmask, run.requests[4])
+    reveal = run.clients[4].unmask(run.requests[4])
+    counts[Reveal] = refuses_all(run.server.receive_reveal, reveal)
+    run.server.receive_reveal(reveal)
+    run.reveals(without=[4])
+    np.testing.assert_array_equal(SMALL.decode(run.server.total()), sum_on_grid(run.rows, SMALL))
+    assert run.server.rejected == []
+    assert min(counts.values()) >= 20, counts
+
+
+ROWS_OF_OTHER_TYPES = {
+    "masked": np.ma.masked_array([1.0, 2.0, 3.0], mask=[0, 1, 0]),
+    "text": np.array(["1", "2", "3"]),
+    "objects": np.array([1.0, None, 2.0]),
+    "complex": np.array([1j, 2, 3]),
+    "ragged": [[1.0], [2.0, 3.0]],
+    "nothing": None,
+    "a scalar": 3.0,
+}
+
+
+@pytest.mark.parametrize("row", ROWS_OF_OTHER_TYPES.values(), ids=ROWS_OF_OTHER_TYPES)
+def test_a_row_of_another_type_is_refused_at_the_client(row):
+    run = Round().keys().shares()
+    with pytest.raises(InvalidUpdateError, match="the update of client 3"):
+        run.clients[3].upload(run.deliveries[3], row)
+    run.finish_from("uploads")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("0",),
+        (1.0,),
+        (True,),
+        (-1,),
+        (5,),
+        (None,),
+        (0, None),
+        (0, "session"),
+        (0, Session(5, 4), "identity"),
+        (0, Session(5, 4), None, "directory"),
+        (0, Session(5, 4, active_server=True), Identity.generate("client 0"), {}),
+    ],
+    ids=str,
+)
+def test_a_client_is_made_of_the_right_parts(arguments):
+    session = () if len(arguments) > 1 else (Session(5, 4),)
+    with pytest.raises(InvalidParameterError, match=r"number|session|identity|directory"):
+        SecAggClient(*arguments, *session)
+
+
+def test_a_delivery_for_somebody_else_is_refused():
+    run = Round().keys().shares()
+    with pytest.raises(ProtocolAbort, match="client 0 refuses the delivery of shares: it is for"):
+        run.clients[0].upload(replace(run.deliveries[0], client=1), run.rows[0])
+    run.finish_from("uploads")
+
+
+def test_the_number_of_clients_beside_a_matrix_must_be_that_of_its_rows(rows):
+    for wrong in (5, 8, 0):
+        with pytest.raises(InvalidParameterError, match=f"num_clients is {wrong}, but .* 7 rows"):
+            secagg_sum(rows, threshold=4, num_clients=wrong)
+    with pytest.raises(InvalidParameterError, match="num_clients is 3"):
+        mean(rows, [1] * 7, sum_protocol=partial(secagg_sum, threshold=4, num_clients=3))
+    result = secagg_sum(rows, threshold=4, num_clients=7)
+    np.testing.assert_array_equal(result.total, sum_on_grid(rows))
+
+
+# --- masks that do not cancel --------------------------------------------------------------------
+
+
+def foreign_uploads(run):
+    """What can come in place of the upload of client 1 and carries other masks."""
+    other = Round().keys().shares()
+    yield "another session", lambda: other.clients[1].upload(other.deliveries[1], other.rows[1])
+    mine = run.clients[1].upload(run.deliveries[1], run.rows[1])
+    values = mine.values.copy()
+    values[2] ^= 1 << 31
+    yield "a bit of it altered", lambda: replace(mine, values=values)
+    yield "a bare row", lambda: replace(mine, values=SMALL.encode(run.rows[1]).values)
+    yield (
+        "the upload of another client",
+        lambda: replace(run.clients[0].upload(run.deliveries[0], run.rows[0]), client=1),
+    )
+
+
+@pytest.mark.parametrize("place", range(4))
+@pytest.mark.parametrize("leaves", [(), (4,)], ids=["all stay", "one leaves"])
+def test_a_total_that_no_rows_can_add_up_to_is_refused(place, leaves):
+    """A chance below (5 * 2^20 / 2^32)^2 = 2e-6 each; an altered bit is seen for sure."""
+    run = Round().keys().shares()
+    upload = list(foreign_uploads(run))[place][1]()
+    run.server.receive_upload(upload)
+    if place == 3:
+        run.server.receive_upload(replace(upload, client=0))
+    for number in {0, 1, 2, 3, 4} - {1, 0 if place == 3 else 1} - set(leaves):
+        run.server.receive_upload(
+            run.clients[number].upload(run.deliveries[number], run.rows[number])
+        )
+    run.survivors = run.server.survivors()
+    run.signatures().reveals()
+    with pytest.raises(ProtocolAbort, match=r"the total is beyond what . rows on this grid"):
+        run.server.total()
+
+
+def test_the_largest_and_smallest_totals_pass():
+    for grid in (SMALL, GRID, FixedPoint(fraction_bits=0, bits=30, ring_bits=32)):
+        rows = np.full((3, 2), [grid.largest, -grid.largest])
+        total = secagg_sum(rows, threshold=2, grid=grid).total
+        assert total.tolist() == (3 * rows[0]).tolist()
+
+
+# --- threads, forks and copies -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", ["advertise_keys", "deal_shares", "upload", "unmask"])
+def test_of_many_threads_that_ask_at_once_one_is_answered(step, monkeypatch):
+    run = Round()
+    if step == "advertise_keys":
+        ask = run.clients[0].advertise_keys
+    elif step == "deal_shares":
+        run.keys()
+        ask = partial(run.clients[0].deal_shares, run.key_list)
+    elif step == "upload":
+        run.keys().shares()
+        ask = partial(run.clients[0].upload, run.deliveries[0], run.rows[0])
+    else:  # both shares of client 4, one in each thread
+        run.keys().shares().uploads().signatures()
+        both = [run.requests[0], UnmaskRequest((0, 1, 2, 3), (4,))]
+        ask = lambda: run.clients[0].unmask(both.pop())  # noqa: E731
+    turn, start = SecAggClient._turn, threading.Barrier(2)
+
+    def slowly(self, phase):
+        turn(self, phase)
+        time.sleep(0.05)  # whoever else was let in is here by now
+
+    monkeypatch.setattr(SecAggClient, "_turn", slowly)
+    answers, refusals = [], []
+
+    def run_thread():
+        start.wait()
+        try:
+            answers.append(ask())
+        except ProtocolAbort as refusal:
+            refusals.append(str(refusal))
+
+    threads = [threading.Thread(target=run_thread) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == len(refusals) == 1
+    assert "client 0 has answered phase" in refusals[0]
+
+
+def test_two_threads_that_deliver_one_upload_add_it_once(monkeypatch):
+    run = Round().keys().shares()
+    upload = run.clients[0].upload(run.deliveries[0], run.rows[0])
+    take, start = SecAggServer._take, threading.Barrier(2)
+
+    def slowly(self, *arguments):
+        take(self, *arguments)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(SecAggServer, "_take", slowly)
+    refusals = []
+
+    def deliver():
+        start.wait()
+        try:
+            run.server.receive_upload(upload)
+        except ProtocolAbort as refusal:
+            refusals.append(str(refusal))
+
+    threads = [threading.Thread(target=deliver) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    monkeypatch.undo()
+    assert len(refusals) == 1
+    for number in range(1, 5):
+        run.server.receive_upload(
+            run.clients[number].upload(run.deliveries[number], run.rows[number])
+        )
+    run.survivors = run.server.survivors()
+    run.finish_from("signatures")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+@pytest.mark.parametrize("locked", [False, True], ids=["idle", "while a thread is in it"])
+def test_a_fork_refuses_and_the_client_answers(locked):
+    run = Round().keys().shares().uploads().signatures()
+    client, other = run.clients[0], UnmaskRequest((0, 1, 2, 3), (4,))
+    if locked:
+        client._lock.acquire()
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:  # the copy in the child would give the other share of client 4
+        try:
+            client.unmask(other)
+            said = "answered"
+        except BaseException as refusal:
+            said = f"{type(refusal).__name__}: {refusal}"
+        os.write(writer, said.encode())
+        os._exit(0)
+    if locked:
+        client._lock.release()
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = pipe.read()
+    os.waitpid(child, 0)
+    assert said.startswith("CopyRefusedError: client 0 answers once, where it was made")
+    run.finish_from("reveals")
+
+
+def test_a_copy_made_by_hand_refuses():
+    run = Round().keys().shares().uploads().signatures()
+    copied = object.__new__(SecAggClient)
+    for name in SecAggClient.__slots__:
+        if hasattr(run.clients[0], name):
+            setattr(copied, name, getattr(run.clients[0], name))
+    with pytest.raises(CopyRefusedError, match="a fork or a copy"):
+        copied.unmask(run.requests[0])
+    run.finish_from("reveals")
 
 
 # --- clients that lie ----------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def find_flaw(message: Any, kind: type) -> str | None:
 
     Example:
         >>> find_flaw(Survivors(("zero", 1)), Survivors)
-        'clients must hold whole numbers, got str'
+        'each of clients must be a whole number, got str'
         >>> find_flaw(None, Survivors)
         'it must be a Survivors, got NoneType'
         >>> find_flaw(Survivors((0, 1)), Survivors)
@@ -48,8 +48,7 @@ def _number(name: str, value: Any) -> str | None:
 def _numbers(name: str, value: Any) -> str | None:
     if type(value) is not tuple:
         return f"{name} must be a tuple of numbers, got {type(value).__name__}"
-    wrong = next((each for each in value if _number(name, each)), None)
-    return wrong and f"{name} must hold whole numbers, got {type(wrong).__name__}"
+    return next((flaw for each in value if (flaw := _number(f"each of {name}", each))), None)
 
 
 def _octets(name: str, value: Any, length: int | None = None) -> str | None:
@@ -63,7 +62,7 @@ def _octets(name: str, value: Any, length: int | None = None) -> str | None:
 def _mapping(name: str, value: Any) -> str | None:
     if not isinstance(value, Mapping):
         return f"{name} must be a mapping, got {type(value).__name__}"
-    return _numbers(f"the clients of {name}", tuple(value))
+    return _numbers(f"the clients in {name}", tuple(value))
 
 
 @dataclass(frozen=True)
