@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from fltutor.aggregation import mean
+from fltutor.crypto import ckks
 from fltutor.crypto.ckks import Context
 from fltutor.crypto.paillier import PrivateKey
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort, WireFormatError
@@ -110,6 +111,51 @@ def test_a_row_of_another_length_is_refused(two_federations):
     server.receive(mine.encrypt(ROWS[0]))
     with pytest.raises(InvalidParameterError, match="differ in length"):
         server.receive(mine.encrypt(ROWS[0, :-1]))
+
+
+def test_a_malformed_upload_is_refused_and_leaves_the_total_as_it_was(two_federations):
+    mine, _ = two_federations
+    server, upload = AddingServer(mine.public), mine.encrypt(ROWS[0])
+    server.receive(upload)
+    other = mine.encrypt(ROWS[1])
+    empty_block = bytes([10, 1, 30])  # names 30 values and holds none: it would end the process
+    empty = other[: ckks._VECTOR_HEAD.size] + len(empty_block).to_bytes(4, "little") + empty_block
+    for bad in (b"", other[:-1], other + b"\0", other[:60], other[::-1], empty):
+        with pytest.raises(WireFormatError):
+            server.receive(bad)
+    for bad in (None, "text", 7, ROWS.tolist()):
+        with pytest.raises(InvalidParameterError, match="must be bytes"):
+            server.receive(bad)
+        with pytest.raises(InvalidParameterError, match="must be bytes"):
+            mine.decrypt(bad)
+    server.receive(other)
+    np.testing.assert_allclose(mine.decrypt(server.total()), ROWS[0] + ROWS[1], atol=4e-5)
+
+
+def test_a_server_that_received_nothing_has_no_total(two_federations):
+    with pytest.raises(ProtocolAbort, match="no upload has arrived"):
+        AddingServer(two_federations[0].public).total()
+
+
+@pytest.mark.parametrize("key", [TOY.public_key, TOY.public_key.n, b"key", CONTEXT], ids=repr)
+def test_what_is_no_private_key_is_refused(key):
+    with pytest.raises(InvalidParameterError, match="private_key must be a PrivateKey"):
+        paillier_sum(ROWS, private_key=key)
+
+
+def test_what_is_no_context_with_the_secret_key_is_refused():
+    for context in (TOY, CONTEXT.parameters, CONTEXT.to_bytes()):
+        with pytest.raises(InvalidParameterError, match="context must be a Context"):
+            ckks_sum(ROWS, context=context)
+    with pytest.raises(InvalidParameterError, match="no secret key"):
+        ckks_sum(ROWS, context=CONTEXT.public())
+
+
+def test_masked_rows_are_refused(sum_protocol):
+    masked = np.ma.masked_greater(ROWS, 1.0)
+    for rows in (masked, [masked], iter([ROWS, masked])):
+        with pytest.raises((InvalidParameterError, InvalidUpdateError), match="masked array"):
+            sum_protocol(rows)
 
 
 def test_values_beyond_the_range_are_refused_and_their_client_named(sum_protocol):

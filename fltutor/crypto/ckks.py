@@ -9,6 +9,10 @@ puts what CKKS lacks, since it decrypts *anything* to some numbers: each vector 
 key, counts how far its values may have grown, and travels in an authenticated envelope
 (:meth:`EncryptedVector.seal`, or a :class:`~fltutor.crypto.channel.Channel`).
 
+Whoever makes a context is trusted: with its key everything opens, and TenSEAL takes its bytes
+for granted. So nobody reads a context without its fingerprint, or a channel from its maker. A
+vector may come from a client who lies. It is checked before anything is computed with it.
+
 Encryption is symmetric: whoever encrypts can decrypt. TenSEAL has no keys that are split
 among parties, so in a federation all clients share one secret key, and the server has none.
 
@@ -25,11 +29,14 @@ References:
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import math
+import operator
 import os
 import struct
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from types import ModuleType
@@ -37,11 +44,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from fltutor.border import as_numbers
 from fltutor.crypto import aead, wire
+from fltutor.crypto.channel import Channel
 from fltutor.errors import (
+    AuthenticationError,
     CopyRefusedError,
     InvalidParameterError,
     InvalidUpdateError,
+    UnsupportedEnvironmentError,
     WireFormatError,
 )
 from fltutor.packages import load
@@ -49,12 +60,12 @@ from fltutor.packages import load
 MAX_MODULUS_BITS = {4096: 109, 8192: 218, 16384: 438}
 """Bits of all primes together that leave 128 bits of security, by polynomial degree."""
 
-_KEY_ID_BYTES = 16
-_NOISE = 3.2  # standard deviation of a fresh ciphertext's noise, in each coefficient
-_CONTEXT_MAGIC, _VECTOR_MAGIC = b"FLCC\x01", b"FLCV\x01"
-_CONTEXT_HEAD = struct.Struct("<5s16sIBIB")  # magic, key, degree, scale_bits, max_additions, primes
+_NOISE = math.sqrt(21 / 2)  # deviation of each coefficient: 21 coins less 21 coins, in SEAL
+_CONTEXT_MAGIC, _SECRET_MAGIC, _VECTOR_MAGIC = b"FLCC\x02", b"FLCS\x02", b"FLCV\x01"
+_CONTEXT_HEAD = struct.Struct("<32sIBIB")  # SHA-256 of the key, degree, scale, additions, primes
 _VECTOR_HEAD = struct.Struct("<5s16sQdBI")  # magic, key, length, weight, depth, blocks
-_LENGTH = struct.Struct("<I")
+_LENGTH, _SCALE = struct.Struct("<I"), struct.Struct("<cd")
+_SEAL_MAGIC = b"\x5e\xa1\x10"  # with which SEAL begins a ciphertext
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,13 @@ class Parameters:
     max_additions: int = 64
 
     def __post_init__(self):
-        object.__setattr__(self, "modulus_bits", tuple(self.modulus_bits))
-        for value in (self.poly_degree, *self.modulus_bits, self.scale_bits, self.max_additions):
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise InvalidParameterError(f"parameters must be integers, got {value!r}")
+        if not isinstance(self.modulus_bits, Sequence | np.ndarray):
+            raise InvalidParameterError(
+                f"modulus_bits must be a sequence of sizes, got {self.modulus_bits!r}"
+            )
+        object.__setattr__(self, "modulus_bits", tuple(map(_as_integer, self.modulus_bits)))
+        for name in ("poly_degree", "scale_bits", "max_additions"):
+            object.__setattr__(self, name, _as_integer(getattr(self, name)))
         if self.poly_degree not in MAX_MODULUS_BITS:
             raise InvalidParameterError(
                 f"poly_degree must be one of {', '.join(map(str, MAX_MODULUS_BITS))}, "
@@ -160,13 +174,30 @@ class Parameters:
         rounding = self.poly_degree / math.pi / 2.0**self.scale_bits
         return 8 * self.noise + rounding
 
+    @property
+    def product_error(self) -> float:
+        """What one multiplication adds to the error in a slot, at most.
+
+        The factor is rounded to the scale, and the largest value carries that on. Then the
+        product is divided by a prime, and every coefficient of both parts of the ciphertext is
+        rounded: in a slot, an error of deviation ``sqrt(degree / 24)`` for each part, of which
+        eight are counted. The second part is multiplied by the secret key, which is at most
+        ``sqrt(20 * degree)`` in size there, but for one slot in 10^13.
+        """
+        carried = self.largest * (0.51 / 2.0**self.scale_bits + 2.0**-51)
+        rounded = 8 * math.sqrt(self.poly_degree / 24) * (1 + math.sqrt(20 * self.poly_degree))
+        return carried + rounded / 2.0**self.scale_bits
+
 
 class Context:
     """Parameters and a key. The secret one encrypts and decrypts; the public one only adds.
 
     Attributes:
         parameters: What all parties agree on.
-        key_id: 16 random bytes that name the secret key, and say nothing of it.
+        fingerprint: The SHA-256 of what :meth:`to_bytes` gives without the key, in which the
+            key is named by a SHA-256 of its own. So it is the same with the key and without,
+            and stands for all of both; nobody finds the key from it.
+        key_id: The first 16 bytes of the fingerprint, by which a vector names its context.
 
     Example:
         >>> context = Context.generate()
@@ -174,8 +205,14 @@ class Context:
         (Context(degree 4096, secret key hidden), Context(degree 4096, no secret key))
     """
 
-    def __init__(self, parameters: Parameters, key_id: bytes, seal_context: Any):
-        self.parameters, self.key_id, self._seal = parameters, key_id, seal_context
+    def __init__(self, parameters: Parameters, key_digest: bytes, seal_context: Any):
+        self.parameters, self._key_digest, self._seal = parameters, key_digest, seal_context
+        sizes = bytes(parameters.modulus_bits)
+        degree, scale_bits = parameters.poly_degree, parameters.scale_bits
+        head = key_digest, degree, scale_bits, parameters.max_additions, len(sizes)
+        self._about = _CONTEXT_HEAD.pack(*head) + sizes
+        self.fingerprint = _fingerprint(self._about)
+        self.key_id = self.fingerprint[:16]
 
     @classmethod
     def generate(
@@ -199,20 +236,13 @@ class Context:
 
         Raises:
             InvalidParameterError: If the parameters are unsafe or leave no room.
+            UnsupportedEnvironmentError: If ``tenseal`` was imported in a way that would end
+                this process.
         """
-        tenseal = _tenseal()
-        parameters = Parameters(poly_degree, tuple(modulus_bits), scale_bits, max_additions)
-        try:
-            seal_context = tenseal.context(
-                tenseal.SCHEME_TYPE.CKKS,
-                parameters.poly_degree,
-                coeff_mod_bit_sizes=list(parameters.modulus_bits),
-                encryption_type=tenseal.ENCRYPTION_TYPE.SYMMETRIC,
-            )
-        except (ValueError, RuntimeError) as error:
-            raise InvalidParameterError(f"no primes for {parameters}: {error}") from None
-        seal_context.global_scale = 2.0**parameters.scale_bits
-        return cls(parameters, os.urandom(_KEY_ID_BYTES), seal_context)
+        parameters = Parameters(poly_degree, modulus_bits, scale_bits, max_additions)
+        seal_context = _generate(parameters)
+        digest = hashlib.sha256(_serialize(seal_context, with_secret_key=True)).digest()
+        return cls(parameters, digest, seal_context)
 
     @property
     def has_secret_key(self) -> bool:
@@ -221,45 +251,106 @@ class Context:
 
     def public(self) -> Context:
         """The context as it leaves a client: enough to add, with no key at all."""
-        return Context.from_bytes(self.to_bytes())
+        return Context(self.parameters, self._key_digest, _without_key(self._seal))
 
     def to_bytes(self, *, with_secret_key: bool = False) -> bytes:
-        """Write the context; without the secret key unless it is asked for by name."""
-        parameters = self.parameters
-        if with_secret_key:
-            self._require_secret_key("send")
-        return (
-            _CONTEXT_HEAD.pack(
-                *(_CONTEXT_MAGIC, self.key_id, parameters.poly_degree, parameters.scale_bits),
-                *(parameters.max_additions, len(parameters.modulus_bits)),
-            )
-            + bytes(parameters.modulus_bits)
-            + self._seal.serialize(
-                save_public_key=False,
-                save_secret_key=with_secret_key,
-                save_galois_keys=False,
-                save_relin_keys=False,
-            )
-        )
+        """Write the context; without the secret key unless it is asked for by name.
+
+        With the key it must travel in a channel, which nobody else reads.
+        """
+        if not with_secret_key:
+            return _CONTEXT_MAGIC + self._about
+        self._require_secret_key("send")
+        return _SECRET_MAGIC + self._about + _serialize(self._seal, with_secret_key=True)
 
     @classmethod
-    def from_bytes(cls, data: bytes) -> Context:
-        """Read a context, which must come through an authenticated channel.
+    def from_bytes(cls, data: bytes, fingerprint: bytes) -> Context:
+        """Read a context that anybody may have carried, if it is the one that its maker named.
+
+        Args:
+            data: What :meth:`to_bytes` gave, with the secret key or without.
+            fingerprint: The maker's :attr:`fingerprint`, 32 bytes that came another way: in a
+                signed message, or read aloud.
 
         Raises:
-            WireFormatError: If the bytes are no context, or claim unsafe parameters.
+            AuthenticationError: If it is any other context, or was altered.
+            WireFormatError: If the bytes are no context, or hold unsafe parameters.
+
+        Example:
+            >>> context = Context.generate()
+            >>> server = Context.from_bytes(context.to_bytes(), context.fingerprint)
+            >>> server.has_secret_key
+            False
         """
-        data = bytes(data)
-        if len(data) < _CONTEXT_HEAD.size or not data.startswith(_CONTEXT_MAGIC):
-            raise WireFormatError("not a CKKS context, version 1, or truncated")
-        _, key_id, poly_degree, scale_bits, max_additions, count = _CONTEXT_HEAD.unpack_from(data)
-        primes, rest = data[_CONTEXT_HEAD.size :][:count], data[_CONTEXT_HEAD.size + count :]
+        data = bytes(wire.as_view(data, "data"))
+        if not isinstance(fingerprint, bytes) or len(fingerprint) != 32:
+            raise InvalidParameterError(
+                "fingerprint must be the 32 bytes of the maker's Context.fingerprint, "
+                f"got {type(fingerprint).__name__}"
+            )
+        about, secret_key = _split(data)
+        if not hmac.compare_digest(_fingerprint(about), fingerprint):
+            raise AuthenticationError(
+                "this is not the context with this fingerprint: it was altered, or is another one"
+            )
+        return cls._from_authentic(about, secret_key)
+
+    @classmethod
+    def receive(
+        cls, message: bytes, channel: Channel, about: wire.Context | None = None
+    ) -> Context:
+        """Read a context that its maker sealed in a channel.
+
+        Args:
+            message: The sealed message.
+            channel: This end of an open channel from the maker, who is trusted.
+            about: What the message belongs to, as the maker said when it was sealed.
+
+        Raises:
+            AuthenticationError: If the channel refuses the message.
+            WireFormatError: If the message is no context.
+
+        Example:
+            >>> from fltutor.crypto.channel import Initiator, Responder
+            >>> from fltutor.crypto.keys import Directory, Identity
+            >>> alice, bob = Identity.generate("alice"), Identity.generate("bob")
+            >>> directory = Directory([alice.public, bob.public])
+            >>> initiator, responder = Initiator(alice, "bob", directory), Responder(bob, directory)
+            >>> proof = initiator.proof(responder.answer(initiator.hello()))
+            >>> finished, bobs_end = responder.finish(proof)
+            >>> alices_end, context = initiator.finish(finished), Context.generate()
+            >>> data = context.to_bytes(with_secret_key=True)
+            >>> message = alices_end.seal(np.frombuffer(data, np.uint8))
+            >>> Context.receive(message, bobs_end)
+            Context(degree 4096, secret key hidden)
+        """
+        if not isinstance(channel, Channel):
+            raise InvalidParameterError(
+                f"channel must be an open Channel, got {type(channel).__name__}"
+            )
+        delivered = channel.open(message, about)
+        if not isinstance(delivered, np.ndarray) or delivered.dtype != np.uint8:
+            raise WireFormatError("not a CKKS context: the channel delivered other tensors")
+        return cls._from_authentic(*_split(delivered.tobytes()))
+
+    @classmethod
+    def _from_authentic(cls, about: bytes, secret_key: bytes) -> Context:
+        digest, poly_degree, scale_bits, max_additions, _ = _CONTEXT_HEAD.unpack_from(about)
+        if secret_key and hashlib.sha256(secret_key).digest() != digest:
+            raise AuthenticationError("the secret key in this context was altered")
         try:
-            parameters = Parameters(poly_degree, tuple(primes), scale_bits, max_additions)
-            seal_context = _tenseal().context_from(rest)
+            sizes = tuple(about[_CONTEXT_HEAD.size :])
+            parameters = Parameters(poly_degree, sizes, scale_bits, max_additions)
+            seal_context = keyless = _without_key(_generate(parameters))
+            if secret_key:
+                seal_context = _tenseal().context_from(secret_key)
         except (ValueError, RuntimeError) as error:
             raise WireFormatError(f"not a CKKS context: {error}") from None
-        return cls(parameters, key_id, seal_context)
+        if seal_context.has_secret_key() != bool(secret_key) or (
+            _serialize(seal_context) != _serialize(keyless)
+        ):
+            raise WireFormatError("the secret key in this context is for other parameters")
+        return cls(parameters, digest, seal_context)
 
     def encrypt(self, values: np.ndarray) -> EncryptedVector:
         """Encrypt a vector of real numbers.
@@ -268,7 +359,8 @@ class Context:
             values: Shape (d,), any length; each ``num_slots`` of them are one ciphertext.
 
         Raises:
-            InvalidUpdateError: If they are no vector, empty, NaN, Inf, or beyond ``largest``.
+            InvalidUpdateError: If they are no vector, masked, empty, NaN, Inf, or beyond
+                ``largest``.
             InvalidParameterError: If this context has no secret key.
 
         Example:
@@ -302,6 +394,10 @@ class Context:
             InvalidParameterError: If it is of another key, or this context has no secret key.
         """
         self._require_secret_key("decrypt")
+        if not isinstance(encrypted, EncryptedVector):
+            raise InvalidParameterError(
+                f"encrypted must be an EncryptedVector, got {type(encrypted).__name__}"
+            )
         _require_same_key(self, encrypted.context)
         secret_key = self._seal.secret_key()
         return np.concatenate([block.decrypt(secret_key) for block in encrypted.blocks])
@@ -310,9 +406,10 @@ class Context:
         """Read :meth:`EncryptedVector.to_bytes`, which only an authenticated envelope protects.
 
         Raises:
-            WireFormatError: Truncated, trailing bytes, empty, or of another key.
+            WireFormatError: Truncated, trailing bytes, empty, of another key, or not in the
+                one form that vectors of these parameters have.
         """
-        return _read(bytes(data), self)
+        return _read(bytes(wire.as_view(data, "data")), self)
 
     def open(
         self, message: bytes, key: aead.Key, about: wire.Context | None = None
@@ -340,7 +437,9 @@ class Context:
 
 @dataclass(frozen=True, eq=False)
 class EncryptedVector:
-    """An encrypted vector. ``+`` adds another one; ``*`` takes a number, if there is depth left.
+    """An encrypted vector. ``+`` and ``-`` take another; ``*`` a number, if there is depth left.
+
+    ``sum`` adds up a list of vectors.
 
     Attributes:
         context: Parameters and the name of the key.
@@ -357,6 +456,21 @@ class EncryptedVector:
     depth: int = 0
 
     def __add__(self, other: EncryptedVector) -> EncryptedVector:
+        return self._joined(other, operator.add)
+
+    def __radd__(self, start: int) -> EncryptedVector:
+        """``sum`` starts from 0."""
+        is_start = isinstance(start, int) and not isinstance(start, bool) and start == 0
+        return self if is_start else NotImplemented
+
+    def __sub__(self, other: EncryptedVector) -> EncryptedVector:
+        return self._joined(other, operator.sub)
+
+    def __neg__(self) -> EncryptedVector:
+        blocks = _compute(operator.neg, self.blocks)
+        return EncryptedVector(self.context, blocks, self.length, self.weight, self.depth)
+
+    def _joined(self, other: EncryptedVector, operation: Callable) -> EncryptedVector:
         if not isinstance(other, EncryptedVector):
             return NotImplemented
         _require_same_key(self.context, other.context)
@@ -365,25 +479,48 @@ class EncryptedVector:
             if mine != theirs:
                 raise InvalidParameterError(f"vectors differ in {name}: {mine} and {theirs}")
         weight = self._room_for(self.weight + other.weight)
-        pairs = zip(self.blocks, other.blocks, strict=True)
-        blocks = tuple(mine + theirs for mine, theirs in pairs)
+        blocks = _compute(operation, self.blocks, other.blocks)
         return EncryptedVector(self.context, blocks, self.length, weight, self.depth)
 
     def __mul__(self, factor: float) -> EncryptedVector:
-        if isinstance(factor, bool) or not isinstance(factor, int | float | np.number):
+        if isinstance(factor, bool) or not isinstance(
+            factor, int | float | np.integer | np.floating
+        ):
             return NotImplemented
-        if not np.isfinite(factor) or factor == 0:
+        try:
+            factor = float(factor)
+        except OverflowError:  # an integer beyond any float
+            factor = math.inf
+        if not math.isfinite(factor) or factor == 0:
             raise InvalidParameterError(f"factor must be finite and not zero, got {factor}")
-        if self.depth == self.context.parameters.depth:
+        parameters = self.context.parameters
+        if self.depth == parameters.depth:
             raise InvalidParameterError(
                 f"too deep: these parameters allow {self.depth} multiplications after each "
                 "other. Scale before encrypting, or take more primes"
             )
-        weight = self._room_for(self.weight * max(1.0, abs(float(factor))))
-        blocks = tuple(block * float(factor) for block in self.blocks)
+        weight = self._room_for(self.weight * max(1.0, abs(factor)))
+        prime = _rescaling_prime(parameters, self.depth)
+        if round(factor * prime) == 0:
+            raise InvalidParameterError(
+                f"factor {factor:g} vanishes: it is below half a step of the scale "
+                f"2**{parameters.scale_bits}"
+            )
+        # TenSEAL divides the product by this prime, and takes it for the scale.
+        exact = factor * (prime / 2.0**parameters.scale_bits)
+        blocks = _compute(lambda block: block * exact, self.blocks)
         return EncryptedVector(self.context, blocks, self.length, weight, self.depth + 1)
 
     __rmul__ = __mul__
+
+    @property
+    def error_bound(self) -> float:
+        """Largest error of a value after decryption, in the units of the values.
+
+        Sums add up their errors and products multiply them, each as far as ``weight`` says.
+        """
+        parameters = self.context.parameters
+        return self.weight * (parameters.resolution + self.depth * parameters.product_error)
 
     @property
     def num_bytes(self) -> int:
@@ -430,32 +567,114 @@ def _tenseal() -> ModuleType:
     """Import TenSEAL with its own copy of protobuf.
 
     TensorFlow loads another copy for the whole process. Where the two would be mixed up, on
-    Linux, the first message that TenSEAL writes ends the process.
+    Linux, the first message that TenSEAL writes ends the process. That happens where
+    ``import tenseal`` stands alone after TensorFlow's.
     """
     if not hasattr(os, "RTLD_DEEPBIND"):
-        return load("tenseal", "tenseal")
+        return _load()
+    modules = list(sys.modules)  # in the order in which their import began
+    if {"tensorflow", "tenseal"} <= sys.modules.keys() and (
+        modules.index("tensorflow") < modules.index("tenseal")
+    ):
+        raise UnsupportedEnvironmentError(
+            "tenseal was imported after tensorflow, and would end this process without a word. "
+            "Restart the kernel or the program; then leave `import tenseal` out, since fltutor "
+            "imports it safely, or write it before everything that imports tensorflow"
+        )
     flags = sys.getdlopenflags()
     sys.setdlopenflags(os.RTLD_NOW | os.RTLD_DEEPBIND)
     try:
-        return load("tenseal", "tenseal")
+        return _load()
     finally:
         sys.setdlopenflags(flags)
 
 
+def _load() -> ModuleType:
+    load("tenseal.sealapi", "tenseal")  # which knows the primes of SEAL
+    return load("tenseal", "tenseal")
+
+
+@cache
+def _rescaling_prime(parameters: Parameters, depth: int) -> int:
+    """The prime by which a product of this depth is divided; it is not quite the scale."""
+    create = _tenseal().sealapi.CoeffModulus.Create
+    primes = create(parameters.poly_degree, list(parameters.modulus_bits))
+    return primes[-2 - depth].value()
+
+
+def _generate(parameters: Parameters) -> Any:
+    """A context of TenSEAL with a fresh secret key."""
+    tenseal = _tenseal()
+    try:
+        seal_context = tenseal.context(
+            tenseal.SCHEME_TYPE.CKKS,
+            parameters.poly_degree,
+            coeff_mod_bit_sizes=list(parameters.modulus_bits),
+            encryption_type=tenseal.ENCRYPTION_TYPE.SYMMETRIC,
+        )
+    except (ValueError, RuntimeError) as error:
+        raise InvalidParameterError(f"no primes for {parameters}: {error}") from None
+    seal_context.global_scale = 2.0**parameters.scale_bits
+    return seal_context
+
+
+def _serialize(seal_context: Any, *, with_secret_key: bool = False) -> bytes:
+    return seal_context.serialize(
+        save_public_key=False,
+        save_secret_key=with_secret_key,
+        save_galois_keys=False,
+        save_relin_keys=False,
+    )
+
+
+def _without_key(seal_context: Any) -> Any:
+    return _tenseal().context_from(_serialize(seal_context))
+
+
+def _fingerprint(about: bytes) -> bytes:
+    return hashlib.sha256(_CONTEXT_MAGIC + about).digest()
+
+
+def _split(data: bytes) -> tuple[bytes, bytes]:
+    """What a context says of itself, and its secret key, or none; no byte is interpreted yet."""
+    has_key = data.startswith(_SECRET_MAGIC)
+    start = len(_CONTEXT_MAGIC) + _CONTEXT_HEAD.size
+    if len(data) < start or not (has_key or data.startswith(_CONTEXT_MAGIC)):
+        raise WireFormatError("not a CKKS context, version 2, or truncated")
+    end = start + data[start - 1]  # the number of primes, of one byte each
+    about, secret_key = data[len(_CONTEXT_MAGIC) : end], data[end:]
+    if len(data) < end or bool(secret_key) != has_key:
+        raise WireFormatError("the context is truncated or has trailing bytes")
+    return about, secret_key
+
+
+def _compute(operation: Callable, *operands: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Compute block by block; SEAL's refusals, of many types, become one."""
+    try:
+        return tuple(operation(*blocks) for blocks in zip(*operands, strict=True))
+    except (ValueError, RuntimeError, IndexError) as error:
+        raise InvalidParameterError(f"SEAL cannot compute this: {error}") from None
+
+
+def _as_integer(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidParameterError(f"parameters must be integers, got {value!r}")
+    return int(value)
+
+
 def _checked(values: Any) -> np.ndarray:
-    values = np.asarray(values)
+    values = as_numbers("values", values, InvalidUpdateError, finite=False)
     if values.ndim != 1 or not len(values):
         raise InvalidUpdateError(f"values must be a vector, not empty, got shape {values.shape}")
-    if values.dtype.kind not in "fiu":
-        raise InvalidUpdateError(f"values must be real numbers, got dtype {values.dtype}")
     if not np.isfinite(values).all():
         place = int(np.flatnonzero(~np.isfinite(values))[0])
         raise InvalidUpdateError(f"values must be finite, got NaN or Inf at coordinate {place}")
-    return values.astype(np.float64)
+    with np.errstate(over="ignore"):  # a long double may become Inf here, and is too large
+        return values.astype(np.float64)
 
 
 def _require_same_key(one: Context, other: Context) -> None:
-    if one.key_id != other.key_id:
+    if one.fingerprint != other.fingerprint:
         raise InvalidParameterError(
             "these belong to different keys: sums and decryption need one key for all"
         )
@@ -472,15 +691,60 @@ def _read(data: bytes, context: Context) -> EncryptedVector:
         raise WireFormatError(f"{length} values cannot be in {count} ciphertexts")
     if not 1 <= weight <= parameters.max_additions or depth > parameters.depth:
         raise WireFormatError(f"weight {weight:g} or depth {depth} is beyond the parameters")
-    try:
-        blocks = tuple(
-            _tenseal().ckks_vector_from(context._seal, part) for part in _parts(data, count)
+    slots = parameters.num_slots
+    sizes = (min(slots, length - first) for first in range(0, length, slots))
+    blocks = tuple(
+        _read_block(part, size, depth, context)
+        for part, size in zip(_parts(data, count), sizes, strict=True)
+    )
+    return EncryptedVector(context, blocks, length, weight, depth)
+
+
+def _read_block(part: bytes, size: int, depth: int, context: Context) -> Any:
+    parameters = context.parameters
+    if not _is_one_ciphertext(part, size, 2.0**parameters.scale_bits):
+        raise WireFormatError(
+            f"a block must be one ciphertext of {size} values with scale "
+            f"2**{parameters.scale_bits}, and nothing else"
         )
+    try:
+        block = _tenseal().ckks_vector_from(context._seal, part)
+        (ciphertext,) = block.ciphertext()
     except (ValueError, RuntimeError) as error:
         raise WireFormatError(f"not a CKKS vector: {error}") from None
-    if sum(block.size() for block in blocks) != length:
-        raise WireFormatError(f"the ciphertexts do not hold {length} values")
-    return EncryptedVector(context, blocks, length, weight, depth)
+    primes = len(parameters.modulus_bits) - 1 - depth
+    for what, needed, got in (
+        ("size", 2, ciphertext.size()),
+        ("scale", 2.0**parameters.scale_bits, ciphertext.scale),
+        ("number of primes", primes, ciphertext.coeff_modulus_size()),
+        ("NTT form", True, ciphertext.is_ntt_form()),
+        ("transparency", False, ciphertext.is_transparent()),
+    ):
+        if got != needed:
+            raise WireFormatError(f"the {what} of a ciphertext must be {needed}, got {got}")
+    return block
+
+
+def _is_one_ciphertext(part: bytes, size: int, scale: float) -> bool:
+    """Whether this is TenSEAL's message of one ciphertext (tensors.proto), and nothing more.
+
+    1 is the field of the sizes, 2 of the ciphertexts, 3 of the scale.
+    """
+    start, end = part.find(_SEAL_MAGIC), len(part) - _SCALE.size
+    if not 0 <= start < end:
+        return False
+    sizes = _varint(size)
+    head = b"\x0a" + _varint(len(sizes)) + sizes + b"\x12" + _varint(end - start)
+    return part[:start] == head and part[end:] == _SCALE.pack(b"\x19", scale)
+
+
+def _varint(number: int) -> bytes:
+    """An integer as protobuf writes it: seven bits in each byte, the lowest first."""
+    written = bytearray()
+    while number > 127:
+        written.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*written, number])
 
 
 def _parts(data: bytes, count: int) -> Iterator[bytes]:

@@ -25,7 +25,7 @@ import numpy as np
 
 from fltutor.crypto.ckks import Context
 from fltutor.crypto.paillier import PACKED_GRID, PrivateKey, encrypt_vector
-from fltutor.errors import InvalidUpdateError, ProtocolAbort
+from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
 from fltutor.fixed_point import FixedPoint
 from fltutor.protocols.arrivals import arriving_rows
 from fltutor.protocols.encrypted import Sessions
@@ -46,6 +46,10 @@ class PaillierClient:
     """What every client holds: the private key, and the grid they agreed on."""
 
     def __init__(self, private_key: PrivateKey, grid: FixedPoint, packed: bool):
+        if not isinstance(private_key, PrivateKey):
+            raise InvalidParameterError(
+                f"private_key must be a PrivateKey, got {type(private_key).__name__}"
+            )
         self._private_key, self._grid, self._packed = private_key, grid, packed
         self.public = private_key.public_key
 
@@ -63,6 +67,8 @@ class CkksClient:
     """What every client holds: the context with the secret key."""
 
     def __init__(self, context: Context):
+        if not isinstance(context, Context):
+            raise InvalidParameterError(f"context must be a Context, got {type(context).__name__}")
         self._context, self.public = context, context.public()
 
     def encrypt(self, row: np.ndarray) -> bytes:
@@ -86,12 +92,23 @@ class AddingServer:
         self._public, self._total = public, None
 
     def receive(self, upload: bytes) -> None:
-        """Add one client's ciphertexts to the total."""
+        """Add one client's ciphertexts to the total; a refusal leaves the total as it was.
+
+        Raises:
+            WireFormatError: If the upload is no vector of this key, or is malformed.
+            InvalidParameterError: If it does not fit the others, or the total could overflow.
+        """
         encrypted = self._public.read(upload)
         self._total = encrypted if self._total is None else self._total + encrypted
 
     def total(self) -> bytes:
-        """The encrypted sum, for the clients; Paillier's is re-randomised."""
+        """The encrypted sum, for the clients; Paillier's is re-randomised.
+
+        Raises:
+            ProtocolAbort: If nothing has arrived.
+        """
+        if self._total is None:
+            raise ProtocolAbort("no upload has arrived, so there is no total")
         return self._total.to_bytes()
 
 
