@@ -158,17 +158,18 @@ def checked_params(model: keras.Model, params: np.ndarray, name: str = "params")
         fltutor.errors.InvalidParameterError: start must be one vector of shape (10,), got a ...
     """
     size = params_spec(model).size
-    wanted = f"{name} must be one vector of shape ({size},)"
     if isinstance(params, list | tuple) and any(np.ndim(part) for part in params):
         raise InvalidParameterError(
-            f"{wanted}, got a {type(params).__name__} of {len(params)} tensors: write "
-            f"{name}=get_params(model)"
+            f"{name} must be one vector of shape ({size},), got a list of arrays, as "
+            f"model.get_weights() gives it: write {name}=get_params(model)"
         )
     array = as_array(name, params)
-    if array.shape != (size,):
-        raise InvalidParameterError(f"{name} must have shape ({size},), got {array.shape}")
-    if array.dtype.kind not in "fiu" and array.dtype.name != "bfloat16":
-        raise InvalidParameterError(f"{name} must hold real numbers, got dtype {array.dtype}")
+    real = array.dtype.kind in "fiu" or array.dtype.name == "bfloat16"
+    if array.shape != (size,) or not real:
+        raise InvalidParameterError(
+            f"{name} must be one vector of shape ({size},), as get_params(model) gives it, got "
+            f"{array.dtype} of shape {array.shape}"
+        )
     with np.errstate(over="ignore"):
         vector = array.astype(np.float32, copy=False)
     if not np.isfinite(vector).all():

@@ -13,7 +13,7 @@ import numpy as np
 
 from fltutor.aggregation import AdaptiveClip, AggregateResult, mean
 from fltutor.aggregation.arguments import bound_in, takes, wants
-from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.border import as_generator, as_real, as_whole
 from fltutor.clients import control_changes, local_batches, train_cohort
 from fltutor.data import Dataset, as_examples, as_labels, as_parts
 from fltutor.errors import (
@@ -22,13 +22,13 @@ from fltutor.errors import (
     InvalidParameterError,
     InvalidUpdateError,
 )
-from fltutor.models import get_params, params_spec, require_trainable_by_sgd
+from fltutor.models import checked_params, get_params, logits, require_trainable_by_sgd
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.privacy.budget import PrivacyBudget
 from fltutor.progress import progress_bar
 from fltutor.protocols.encrypted import Sessions
 from fltutor.server_optimizers import ServerOptimizer, sgd
-from fltutor.tensorflow_quietly import keras, tf
+from fltutor.tensorflow_quietly import keras
 from fltutor.transcript import SERVER, Phase, uploaders
 
 Dropped = Mapping[int, Phase] | Callable[[int], Mapping[int, Phase]]
@@ -525,7 +525,7 @@ def federated_rounds(
     """
     parts = as_parts(parts, len(data.y))
     seed = seed if seed is None else as_whole("seed", seed, least=0)
-    params = get_params(model) if start is None else _as_params("start", model, start)
+    params = get_params(model) if start is None else checked_params(model, start, "start")
     server_optimizer = server_optimizer or sgd(1.0)
     sampling = _Sampling.of(client_fraction, poisson_sampling, len(parts))
     if budget is not None and not isinstance(budget, PrivacyBudget):
@@ -739,30 +739,22 @@ def evaluate(
     """
     y = as_labels("y", y)
     x = as_examples("x", x, num_examples=len(y))
-    return _evaluate(model, _as_params("params", model, params), x, y, names=("x", "y"))
+    return _evaluate(model, checked_params(model, params), x, y, names=("x", "y"))
 
 
 def _evaluate(
     model: keras.Model, params: np.ndarray, x: np.ndarray, y: np.ndarray, names: tuple[str, str]
 ) -> tuple[float, float]:
     """Accuracy and loss on checked examples, called by these names in messages."""
-    require_trainable_by_sgd(model)
-    shapes = params_spec(model).shapes
-    sizes = [int(np.prod(shape)) for shape in shapes]
-    weights = [
-        tf.reshape(part, shape)
-        for part, shape in zip(
-            tf.split(tf.constant(params, tf.float32), sizes), shapes, strict=True
-        )
-    ]
-    logits = model.stateless_call(weights, [], tf.convert_to_tensor(x), training=False)[0].numpy()
-    y = as_labels(names[1], y, num_classes=logits.shape[-1])
-    if not np.isfinite(logits).all():
+    require_trainable_by_sgd(model, x)
+    outputs = logits(model, params, x).numpy()
+    y = as_labels(names[1], y, num_classes=outputs.shape[-1])
+    if not np.isfinite(outputs).all():
         raise _not_finite(names[0], x, params)
-    logits = logits.astype(np.float64)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    outputs = outputs.astype(np.float64)
+    shifted = outputs - outputs.max(axis=1, keepdims=True)
     log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    accuracy = float((logits.argmax(axis=1) == y).mean())
+    accuracy = float((outputs.argmax(axis=1) == y).mean())
     return accuracy, float(-log_probabilities[np.arange(len(y)), y].mean())
 
 
@@ -776,20 +768,3 @@ def _not_finite(name: str, x: np.ndarray, params: np.ndarray) -> FltutorError:
         f"the model gives NaN or Inf with weights of up to {np.abs(params).max():.2g}: "
         "training has diverged; a smaller learning rate may help"
     )
-
-
-def _as_params(name: str, model: keras.Model, params: np.ndarray) -> np.ndarray:
-    """The weights as one vector, float32, shape (d,), or what is wrong with them."""
-    size = params_spec(model).size
-    if isinstance(params, list | tuple) and any(np.ndim(each) for each in params):
-        raise InvalidParameterError(
-            f"{name} must be one vector of shape ({size},), got a list of arrays, as "
-            f"model.get_weights() gives it: write {name}=get_params(model)"
-        )
-    params = as_array(name, params)
-    if params.shape != (size,) or params.dtype.kind not in "fiu":
-        raise InvalidParameterError(
-            f"{name} must be one vector of shape ({size},), as get_params(model) gives it, got "
-            f"{params.dtype} of shape {params.shape}"
-        )
-    return params.astype(np.float32)

@@ -582,7 +582,9 @@ def test_weights_of_another_shape_are_refused(digits_mlp, shape):
         lambda: train_client(digits_mlp.model, params, data.x, data.y, batches[0], RATE),
         lambda: cohort_gradients(digits_mlp.model, params, data.x, data.y, [np.arange(5)]),
     ):
-        with pytest.raises(InvalidParameterError, match=r"must have shape \(2410,\)"):
+        with pytest.raises(
+            InvalidParameterError, match=r"params must be one vector of shape \(2410,\)"
+        ):
             train()
 
 

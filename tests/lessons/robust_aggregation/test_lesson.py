@@ -129,13 +129,13 @@ def test_a_slider_sees_a_result_after_each_round_and_waits_for_nothing_else(rule
         work.append(name)
         return call(*args, **options)
 
-    for name in ("train_cohort", "evaluate"):
+    for name in ("train_cohort", "_evaluate"):
         monkeypatch.setattr(simulation, name, partial(note, name, getattr(simulation, name)))
     running = liars_run(rule=rule, attackers=4)
     next(running)
-    assert work == ["evaluate", "train_cohort", "evaluate"]
+    assert work == ["_evaluate", "train_cohort", "_evaluate"]
     next(running)  # benchmarks/explorer.py holds both to 200 ms
-    assert work[3:] == ["train_cohort", "evaluate"]
+    assert work[3:] == ["train_cohort", "_evaluate"]
     assert num_compiled() == compiled
     assert _honest_accuracy.cache_info().misses == honest
 
