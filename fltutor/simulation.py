@@ -29,7 +29,7 @@ from fltutor.progress import progress_bar
 from fltutor.protocols.encrypted import Sessions
 from fltutor.server_optimizers import ServerOptimizer, sgd
 from fltutor.tensorflow_quietly import keras
-from fltutor.transcript import SERVER, Phase, uploaders
+from fltutor.transcript import SERVER, Phase, as_dropped, uploaders
 
 Dropped = Mapping[int, Phase] | Callable[[int], Mapping[int, Phase]]
 """Who leaves, and in which phase, by client number; or a function of the round that says so."""
@@ -360,15 +360,9 @@ def _checked_cohort(cohort: Sequence[int], num_clients: int) -> list[int]:
 
 def _leavers(dropped: Dropped, round_number: int, num_clients: int) -> dict[int, Phase]:
     """Who leaves in this round, by client number, or what is wrong with it."""
-    leavers = dropped(round_number) if callable(dropped) else dropped
-    if leavers is not None and not isinstance(leavers, Mapping):
-        raise InvalidParameterError(
-            "dropped must map clients to the Phase in which they leave, or be a function of the "
-            f"round that gives such a mapping, got {type(leavers).__name__}"
-        )
-    leavers = dict(leavers or {})
-    uploaders(num_clients, leavers)  # refuses who does not exist, and what is no phase
-    return {as_whole("a client in dropped", client): phase for client, phase in leavers.items()}
+    leavers = as_dropped(dropped(round_number) if callable(dropped) else dropped)
+    uploaders(num_clients, leavers)  # refuses who does not exist
+    return leavers
 
 
 def _require_fitting(
@@ -525,7 +519,7 @@ def federated_rounds(
     """
     parts = as_parts(parts, len(data.y))
     seed = seed if seed is None else as_whole("seed", seed, least=0)
-    params = get_params(model) if start is None else checked_params(model, start, "start")
+    params = get_params(model) if start is None else checked_params(model, start, "start").copy()
     server_optimizer = server_optimizer or sgd(1.0)
     sampling = _Sampling.of(client_fraction, poisson_sampling, len(parts))
     if budget is not None and not isinstance(budget, PrivacyBudget):
@@ -746,9 +740,11 @@ def _evaluate(
     model: keras.Model, params: np.ndarray, x: np.ndarray, y: np.ndarray, names: tuple[str, str]
 ) -> tuple[float, float]:
     """Accuracy and loss on checked examples, called by these names in messages."""
+    if x.dtype.kind == "f":
+        x = x.astype(np.float32, copy=False)  # as in training
     require_trainable_by_sgd(model, x)
-    outputs = logits(model, params, x).numpy()
-    y = as_labels(names[1], y, num_classes=outputs.shape[-1])
+    outputs = logits(model, np.asarray(params, np.float32), x).numpy()
+    y = as_labels(names[1], y, num_classes=outputs.shape[1])
     if not np.isfinite(outputs).all():
         raise _not_finite(names[0], x, params)
     outputs = outputs.astype(np.float64)

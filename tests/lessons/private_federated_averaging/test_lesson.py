@@ -1,12 +1,14 @@
 """Notebook 11: what it claims, computes, draws and checks."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from fltutor.aggregation import dp_mean
+from fltutor.data import load_digits, partition_iid
 from fltutor.lessons.private_federated_averaging.checks import (
     STARTS,
     _measured,
@@ -36,11 +38,13 @@ from fltutor.lessons.private_federated_averaging.runs import (
     private_run,
     released_alone,
 )
-from fltutor.lessons.private_training import DELTA, kept_private_run
+from fltutor.lessons.private_training import DELTA, _model, kept_private_run
 from fltutor.lessons.single_digits import attack_each, one_digit_each
 from fltutor.plotting import new_figure
 from fltutor.privacy.accounting import epsilon_after
+from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.losses import most_right
+from fltutor.simulation import run_federated
 from fltutor.tensorflow_quietly import num_compiled
 from fltutor.vectors import row_norms
 
@@ -116,6 +120,44 @@ def test_a_round_without_clients_has_no_median_and_goes_on():
     assert np.isnan(run.norms).any()
     assert np.isfinite(run.clips).all()
     assert np.isfinite(run.accuracy).all()
+
+
+def test_whoever_knows_the_seed_finds_two_clients_in_13_of_15_rounds(monkeypatch):
+    """What the text beside the run with a budget says about ``seed=0``."""
+    monkeypatch.setattr("fltutor.simulation.train_cohort", nobody_learns)
+    digits = load_digits()
+
+    def run(seed):
+        return run_federated(
+            _model(),
+            digits,
+            partition_iid(digits.y, 200, np.random.default_rng(0)),
+            rounds=100,
+            learning_rate=0.3,
+            local_epochs=5,
+            client_fraction=0.5,
+            poisson_sampling=True,
+            seed=seed,
+            weigh_by_examples=False,
+            aggregate=partial(dp_mean, clip_norm=1.0, noise_multiplier=2.0, expected_cohort=100),
+            budget=PrivacyBudget(4.0, delta=1e-3),
+        )
+
+    seeded, again = run(0), run(0)
+    cohorts = [done.cohort for done in seeded.rounds[1:]]
+    assert cohorts == [done.cohort for done in again.rounds[1:]]  # though the noise differs
+    times = np.bincount(np.concatenate(cohorts))
+    assert (len(cohorts), times.max(), (times == 13).sum()) == (15, 13, 2)
+    alone = epsilon_after(13, noise_multiplier=2.0, delta=1e-3).epsilon
+    assert (round(alone, 1), round(seeded.rounds[-1].spent.epsilon, 1)) == (7.4, 3.9)
+    assert seeded.demonstration
+    claimed = run(None)
+    assert not claimed.demonstration
+    assert [done.cohort for done in claimed.rounds[1:]] != cohorts
+
+
+def nobody_learns(model, params, x, y, batches, *args, **options):
+    return np.zeros((len(batches), len(params)), np.float32)
 
 
 def gap_in_errors(fewer, more):
