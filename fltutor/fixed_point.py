@@ -8,19 +8,28 @@ as long as it stays within the ring.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 
+from fltutor.border import as_array, as_whole
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 
 
 class Encoded(NamedTuple):
-    """Ring elements, and how many values had to be clipped to become one."""
+    """Ring elements, and how many values do not fit the grid.
+
+    Attributes:
+        values: The ring elements.
+        num_clipped: Values beyond the ends, which became the ends.
+        num_vanished: Values other than 0 that became 0: below half of the resolution.
+    """
 
     values: np.ndarray
     num_clipped: int
+    num_vanished: int
 
 
 @dataclass(frozen=True)
@@ -40,11 +49,13 @@ class FixedPoint:
         >>> grid = FixedPoint(fraction_bits=2, bits=8, ring_bits=32)
         >>> grid.resolution, grid.largest
         (0.25, 31.75)
-        >>> encoded = grid.encode(np.array([1.5, -0.25, 99.0]))
-        >>> encoded
-        Encoded(values=array([         6, 4294967295,        127], dtype=uint32), num_clipped=1)
+        >>> encoded = grid.encode(np.array([1.5, -0.25, 99.0, 0.1]))
+        >>> encoded.values
+        array([         6, 4294967295,        127,          0], dtype=uint32)
+        >>> encoded.num_clipped, encoded.num_vanished
+        (1, 1)
         >>> grid.decode(encoded.values)
-        array([ 1.5 , -0.25, 31.75])
+        array([ 1.5 , -0.25, 31.75,  0.  ])
     """
 
     fraction_bits: int = 24
@@ -54,19 +65,18 @@ class FixedPoint:
 
     def __post_init__(self):
         for name in ("fraction_bits", "bits", "max_weight", "ring_bits"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | np.integer):
-                raise InvalidParameterError(f"{name} must be an integer, got {value!r}")
-            object.__setattr__(self, name, int(value))  # NumPy's would overflow below
+            least, most = int(name != "fraction_bits"), 2**53 if name == "max_weight" else 64
+            # NumPy's integers would overflow below
+            object.__setattr__(
+                self, name, as_whole(name, getattr(self, name), least=least, most=most)
+            )
         if self.ring_bits not in (32, 64):
             raise InvalidParameterError(f"ring_bits must be 32 or 64, got {self.ring_bits}")
-        if not 0 <= self.fraction_bits < self.bits:
+        if not self.fraction_bits < self.bits:
             raise InvalidParameterError(
-                f"fraction_bits must be at least 0 and below bits={self.bits} (one is the sign), "
+                f"fraction_bits must be below bits={self.bits} (one is the sign), "
                 f"got {self.fraction_bits}"
             )
-        if self.max_weight < 1:
-            raise InvalidParameterError(f"max_weight must be at least 1, got {self.max_weight}")
         if self._limit >= 2**53:
             raise InvalidParameterError(
                 f"max_weight * 2**(bits - 1) must be at most 2**53, which a double still counts "
@@ -113,9 +123,8 @@ class FixedPoint:
             max_weight * (2**bits - 1) = 20 * 1 * (2**28 - 1) = 5368709100 must be below the
             modulus 2**32 = 4294967296. Take fewer bits or the larger ring
         """
-        if num_clients < 1:
-            raise InvalidParameterError(f"num_clients must be at least 1, got {num_clients}")
-        needed = int(num_clients) * self.max_weight * (2**self.bits - 1)
+        num_clients = as_whole("num_clients", num_clients, least=1, most=2**64)
+        needed = num_clients * self.max_weight * (2**self.bits - 1)
         if needed >= self.modulus:
             raise InvalidParameterError(
                 "the sum could wrap around: num_clients * max_weight * (2**bits - 1) = "
@@ -131,24 +140,67 @@ class FixedPoint:
             values: Real numbers, any shape.
 
         Returns:
-            Ring elements of the same shape, and the number of values that were clipped.
+            Ring elements of the same shape, the number of values that were clipped, and the
+            number of those that vanished.
 
         Raises:
-            InvalidUpdateError: If a value is NaN or Inf, which no integer stands for.
+            InvalidUpdateError: If a value is NaN or Inf, which no integer stands for, or
+                the values are no array of real numbers.
         """
-        values = np.asarray(values)
+        values = as_array("values", values, InvalidUpdateError)
         if values.dtype.kind not in "fiu":
             raise InvalidUpdateError(f"values must be real numbers, got dtype {values.dtype}")
-        if not np.isfinite(values).all():
+        largest = max(float(values.max()), -float(values.min())) if values.size else 0.0
+        if not math.isfinite(largest):
             place = int(np.flatnonzero(~np.isfinite(values))[0])
             raise InvalidUpdateError(f"values must be finite, got NaN or Inf at coordinate {place}")
+        steps = 2.0**self.fraction_bits
         with np.errstate(over="ignore"):  # a huge double may become Inf here, and is clipped
-            scaled = np.rint(values * np.float64(2.0**self.fraction_bits))
-        num_clipped = int(np.count_nonzero(np.abs(scaled) > self._limit))
-        if num_clipped:
+            scaled = np.rint(values * np.float64(steps))
+        num_clipped = num_vanished = 0
+        if largest * steps > self._limit:
+            num_clipped = int(np.count_nonzero(np.abs(scaled) > self._limit))
             scaled = np.clip(scaled, -self._limit, self._limit)
-        integers = scaled.astype(f"int{self.ring_bits}")
-        return Encoded(np.asarray(integers).view(self.dtype), num_clipped)
+        integers = np.asarray(scaled.astype(f"int{self.ring_bits}"))
+        if np.count_nonzero(integers) < integers.size:
+            num_vanished = int(np.count_nonzero(values[integers == 0]))
+        return Encoded(integers.view(self.dtype), num_clipped, num_vanished)
+
+    def encode_unclipped(self, values: np.ndarray) -> Encoded:
+        """Encode like :meth:`encode`, and refuse values that it would clip.
+
+        Raises:
+            InvalidUpdateError: If a value is beyond the ends, NaN or Inf. The text says so
+                where it is the last one: in the rows of a weighted mean, the weight.
+
+        Example:
+            >>> grid = FixedPoint(fraction_bits=2, bits=8, ring_bits=32)
+            >>> grid.encode_unclipped(np.array([1.5, -0.25, 99.0]))
+            Traceback (most recent call last):
+            fltutor.errors.InvalidUpdateError: 1 of 3 values is beyond the grid, which ends at
+            ±31.75: the last one, which is the weight where rows are those of a weighted mean.
+            Take smaller weights, such as shares of the total, or a grid with more bits
+        """
+        encoded = self.encode(values)
+        if not encoded.num_clipped:
+            return encoded
+        values = np.asarray(values)
+        places = np.flatnonzero(np.abs(values) > self.largest)
+        fault = (
+            f"{encoded.num_clipped} of {values.size} values "
+            f"{'is' if encoded.num_clipped == 1 else 'are'} beyond the grid, which ends at "
+            f"±{self.largest:g}"
+        )
+        if values.ndim == 1 and 1 < values.size == places[-1] + 1:
+            among = "the last one" if encoded.num_clipped == 1 else "among them the last one"
+            raise InvalidUpdateError(
+                f"{fault}: {among}, which is the weight where rows are those of a weighted mean. "
+                "Take smaller weights, such as shares of the total, or a grid with more bits"
+            )
+        raise InvalidUpdateError(
+            f"{fault}, the first at coordinate {places[0]}: scale them, take a grid with more "
+            "bits, or allow clipping"
+        )
 
     def decode(self, elements: np.ndarray) -> np.ndarray:
         """Read ring elements, or a sum of them, as real numbers: the upper half is negative.
@@ -159,7 +211,7 @@ class FixedPoint:
         Raises:
             InvalidParameterError: If ``elements`` are not of this ring.
         """
-        elements = np.asarray(elements)
+        elements = as_array("elements", elements)
         if elements.dtype != self.dtype:
             raise InvalidParameterError(
                 f"elements must have dtype {self.dtype}, got {elements.dtype}"

@@ -526,11 +526,7 @@ def encrypt_vector(
     values = as_numbers("values", values, InvalidUpdateError, finite=False)  # encode checks it
     if values.ndim != 1 or not len(values):
         raise InvalidUpdateError(f"values must be a vector, not empty, got shape {values.shape}")
-    elements, num_clipped = grid.encode(values)
-    if num_clipped:
-        raise InvalidUpdateError(
-            f"{num_clipped} values are beyond the grid, which ends at {grid.largest:g}"
-        )
+    elements = grid.encode_unclipped(values).values
     num_slots = slots_per_ciphertext(key, grid) if packed else 1
     bound = _packed_bound(num_slots, grid)
     ciphertexts = tuple(key.encrypt(number, bound=bound) for number in pack(elements, num_slots))

@@ -32,6 +32,7 @@ from fltutor.errors import (
     ProtocolAbort,
     WireFormatError,
 )
+from fltutor.fixed_point import Encoded
 from fltutor.protocols.masking.messages import (
     DealtShares,
     Delivery,
@@ -97,7 +98,8 @@ class SecAggClient:
         directory: See :class:`~fltutor.crypto.keys.Directory`. A client that has one believes
             signed keys only, whatever the session says.
         allow_clipping: Clip values beyond the session's grid, and count them in
-            ``num_clipped``, instead of refusing the row.
+            ``num_clipped``, instead of refusing the row. Values too small for the grid
+            are counted in ``num_vanished`` in any case.
 
     Example:
         >>> client = SecAggClient(0, Session(num_clients=3, threshold=2))
@@ -126,6 +128,7 @@ class SecAggClient:
         "_transport_keys",
         "allow_clipping",
         "num_clipped",
+        "num_vanished",
         "number",
         "session",
     )
@@ -157,7 +160,7 @@ class SecAggClient:
                 f"client {number} needs an identity of its name, got {identity.name!r}"
             )
         self.number, self.session, self.allow_clipping = number, session, allow_clipping
-        self.num_clipped = 0
+        self.num_clipped = self.num_vanished = 0
         self._identity, self._directory = identity, directory
         self._next: int = Phase.KEYS
         self._adverts: dict[int, KeyAdvert] = {}
@@ -289,17 +292,17 @@ class SecAggClient:
         """
         self._turn(Phase.UPLOAD)
         held = self._held | self._opened(delivery)
-        values, num_clipped = self._encoded(row)
+        values, num_clipped, num_vanished = self._encoded(row)
         add_mask = self.session.add_mask
         add_mask(values, self._seed)
         for peer in self.session.peers(self.number, held):
             add_mask(values, self._pair_seeds[peer], subtract=peer < self.number)
-        self._held, self.num_clipped = held, num_clipped
+        self._held, self.num_clipped, self.num_vanished = held, num_clipped, num_vanished
         # A second upload of another row under the same masks would show the difference.
         self._next = Phase.CONSISTENCY if self.session.active_server else Phase.UNMASKING
         return Upload(self.number, values)
 
-    def _encoded(self, row: np.ndarray) -> tuple[np.ndarray, int]:
+    def _encoded(self, row: np.ndarray) -> Encoded:
         row = as_array(f"the update of client {self.number}", row, InvalidUpdateError)
         if row.ndim != 1:
             raise InvalidUpdateError(
@@ -307,16 +310,9 @@ class SecAggClient:
             )
         grid = self.session.grid
         try:
-            values, num_clipped = grid.encode(row)
+            return grid.encode(row) if self.allow_clipping else grid.encode_unclipped(row)
         except InvalidUpdateError as error:
             raise InvalidUpdateError(f"the update of client {self.number}: {error}") from None
-        if num_clipped and not self.allow_clipping:
-            raise InvalidUpdateError(
-                f"the update of client {self.number} has {num_clipped} of {len(values)} values "
-                f"beyond ±{grid.largest:g}, where the grid ends: scale them, take a grid with "
-                "more bits, or allow_clipping=True"
-            )
-        return values, num_clipped
 
     def _opened(self, delivery: Delivery) -> dict[int, tuple[Share, Share]]:
         what = "delivery of shares"

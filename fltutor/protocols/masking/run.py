@@ -41,9 +41,11 @@ class MaskedSum(SumResult):
     Attributes:
         num_clipped: Values that clients clipped, over all of them. The server learns
             the sum only; this number is for whoever simulates.
+        num_vanished: Values other than 0 that were too small for the grid, likewise.
     """
 
     num_clipped: int = 0
+    num_vanished: int = 0
 
 
 def secagg_sum(
@@ -183,8 +185,9 @@ class _Run:
             self._consistency(survivors)
         total = self._unmasking()
         num_clipped = sum(client.num_clipped for client in self.clients)
+        num_vanished = sum(client.num_vanished for client in self.clients)
         decoded = self.session.grid.decode(total)
-        return MaskedSum(decoded, survivors.clients, self.transcript, num_clipped)
+        return MaskedSum(decoded, survivors.clients, self.transcript, num_clipped, num_vanished)
 
     def _keys(self) -> dict[int, KeyList]:
         for client in self._present(range(self.session.num_clients), Phase.KEYS):
