@@ -1,6 +1,7 @@
 """Secure aggregation: exact sums, every way to leave, every lie a server or a client can tell."""
 
 import copy
+import math
 import os
 import pickle
 import threading
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from scipy.stats import chi2
 
 from fltutor.aggregation import mean
-from fltutor.crypto import prg, shamir
+from fltutor.crypto import aead, prg, shamir
 from fltutor.crypto.keys import Directory, Identity, KeyPair, agree, derive
 from fltutor.errors import (
     AuthenticationError,
@@ -36,7 +37,7 @@ from fltutor.protocols.masking import (
     neighbour_graph,
     secagg_sum,
 )
-from fltutor.protocols.masking.client import SURVIVORS_PURPOSE
+from fltutor.protocols.masking.client import KEYS_PURPOSE, SURVIVORS_PURPOSE
 from fltutor.protocols.masking.graph import NeighbourGraph
 from fltutor.protocols.masking.messages import (
     DealtShares,
@@ -378,7 +379,7 @@ def test_nan_and_inf_are_stopped_at_the_client(bad):
 
 def test_values_beyond_the_grid_are_refused_or_clipped_and_counted():
     rows = np.array([[1.0, 600.0], [1.0, 2.0], [-700.0, 800.0]])
-    with pytest.raises(InvalidUpdateError, match=r"client 0 has 1 of 2 values beyond ±511\.999"):
+    with pytest.raises(InvalidUpdateError, match=r"client 0: 1 of 2 values is .* ±511\.999"):
         secagg_sum(rows, threshold=2, grid=SMALL)
     result = secagg_sum(rows, threshold=2, grid=SMALL, allow_clipping=True)
     assert result.num_clipped == 3
@@ -1463,6 +1464,179 @@ def test_a_dealer_whose_shares_lie_on_no_polynomial_is_named(monkeypatch):
         run.server.total()
 
 
+# --- leaving a liar out --------------------------------------------------------------------------
+
+
+def badly_dealt(run, dealer, victim):
+    """Ways to spoil what ``dealer`` deals to ``victim``, with the words that name it."""
+    good = run.clients[dealer].deal_shares(run.key_list)
+    pair = good.pairs[victim]
+    opened = shamir.split(bytes(32), 5, 6)
+    key = derive(
+        agree(run.clients[dealer]._transport_keys, run.key_list.adverts[victim].transport_key),
+        run.session.transport_label(run.key_list.adverts[dealer], run.key_list.adverts[victim]),
+    )
+
+    def seal(first, second):
+        nonce, sealed = os.urandom(12), bytearray(220)
+        aead.seal_with(
+            first + second, nonce, b"fltutor secure aggregation shares 1",
+            aead.Key.from_bytes(key), sealed,
+        )  # fmt: skip
+        return replace(pair, sealed=nonce + bytes(sealed))
+
+    share = opened[victim].to_bytes()
+    beyond = share[:4] + b"\xff" * 66 + share[70:]
+    spoiled = {
+        "another commitment": (replace(pair, seed_commitment=bytes(32)), "not the one that was"),
+        "sealed for another": (replace(good.pairs[victim + 1]), "altered, of another session"),
+        "a value out of range": (seal(share, beyond), "value must be in 0 to PRIME"),
+        "number 0": (seal(bytes(2) + share[2:], share), "number must be in 1 to"),
+        "a foreign share": (seal(share, share), "not the one that was dealt"),
+        "another holder's share": (seal(*[opened[0].to_bytes()] * 2), "number and threshold are"),
+    }
+    return good, spoiled
+
+
+@pytest.mark.parametrize("place", range(6))
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+@pytest.mark.parametrize("late", [False, True], ids=["before uploads", "after some uploads"])
+def test_a_dealer_whose_shares_are_refused_is_named_and_left_out(place, active, late):
+    run, dealer, victim = Round(6, 5, active=active, rows=np.ones((6, 3))).keys(), 2, 3
+    good, spoiled = badly_dealt(run, dealer, victim)
+    pair, why = list(spoiled.values())[place]
+    bad = replace(good, pairs={**good.pairs, victim: pair})
+    run.server.receive_shares(bad)
+    run.shares(without=[dealer])
+    early = [5, 0] if late else []
+    for number in early:
+        run.server.receive_upload(
+            run.clients[number].upload(run.deliveries[number], run.rows[number])
+        )
+    with pytest.raises((ProtocolAbort, AuthenticationError), match=why) as refusal:
+        run.clients[victim].upload(run.deliveries[victim], run.rows[victim])
+    assert f"client {victim} refuses the shares that client {dealer} dealt" in str(refusal.value)
+    assert refusal.value.peer == dealer
+    anew = run.server.exclude(refusal.value.peer, str(refusal.value))
+    assert sorted(anew) == [n for n in (0, 1, 3, 4, 5) if n not in early]
+    assert why[:10] in run.server.excluded[dealer]
+    for number, delivery in anew.items():
+        assert dealer not in delivery.pairs
+        run.server.receive_upload(run.clients[number].upload(delivery, run.rows[number]))
+    mine = run.clients[dealer].upload(run.deliveries[dealer], run.rows[dealer])
+    with pytest.raises(ProtocolAbort, match="client 2 has no part in phase UPLOAD"):
+        run.server.receive_upload(mine)
+    run.survivors = run.server.survivors()
+    assert run.survivors.clients == (0, 1, 3, 4, 5)
+    run.signatures()
+    told = {number: dealer in run.requests[number].dropped for number in run.requests}
+    assert told == {number: number in early for number in (0, 1, 3, 4, 5)}
+    if 0 < len(early) < 5:  # two hold its shares, five would be needed to take its masks off
+        run.reveals()
+        with pytest.raises(TooFewClients, match="good shares of the key of client 2"):
+            run.server.total()
+    else:
+        run.finish_from("reveals")
+
+
+def test_masks_with_a_dealer_that_is_left_out_late_are_taken_off_by_those_who_hold_its_shares():
+    """Five of seven had uploaded when the sixth refused: enough for its mask key."""
+    run = Round(7, 4, rows=np.arange(21.0).reshape(7, 3)).keys()
+    good = run.clients[2].deal_shares(run.key_list)
+    wrong = replace(good.pairs[5], key_commitment=bytes(32))
+    run.server.receive_shares(replace(good, pairs={**good.pairs, 5: wrong}))
+    run.shares(without=[2])
+    for number in (0, 1, 3, 4, 6):
+        run.server.receive_upload(
+            run.clients[number].upload(run.deliveries[number], run.rows[number])
+        )
+    with pytest.raises(
+        AuthenticationError, match="client 5 refuses the shares that client 2 dealt"
+    ):
+        run.clients[5].upload(run.deliveries[5], run.rows[5])
+    anew = run.server.exclude(2, "client 5 refuses its shares")
+    assert list(anew) == [5]
+    run.server.receive_upload(run.clients[5].upload(anew[5], run.rows[5]))
+    run.survivors = run.server.survivors()
+    run.finish_from("signatures")
+    assert run.survivors.clients == (0, 1, 3, 4, 5, 6)
+    assert run.server.excluded == {2: "client 5 refuses its shares"}
+
+
+def bad_keys(run):
+    """What client 2 can publish so that all others refuse the list."""
+    advert = run.clients[2].advertise_keys()
+
+    def signed(advert):
+        if not run.session.active_server:
+            return advert
+        message = run.session.signed_keys(advert)
+        return replace(advert, signature=run.identities[2].sign(message, purpose=KEYS_PURPOSE))
+
+    yield signed(replace(advert, mask_key=bytes(32))), "a key of client 2 cannot be"
+    yield signed(replace(advert, transport_key=b"\xff" * 32)), "a key of client 2 cannot be"
+    if run.session.active_server:
+        yield replace(advert, signature=None), "client 2 are not signed"
+        yield replace(advert, signature=bytes(64)), "'client 2' did not sign"
+
+
+@pytest.mark.parametrize(
+    ("active", "place"), [(False, 0), (False, 1), *((True, i) for i in range(4))]
+)
+def test_a_client_whose_keys_are_refused_is_named_and_left_out(active, place):
+    run = Round(active=active)
+    advert, why = list(bad_keys(run))[place]
+    run.server.receive_keys(advert)
+    run.keys(without=[2])
+    for number in (0, 1, 3, 4):
+        with pytest.raises((ProtocolAbort, AuthenticationError), match=why) as refusal:
+            run.clients[number].deal_shares(run.key_list)
+        assert refusal.value.peer == 2
+    lists = run.server.exclude(2, str(refusal.value))
+    assert sorted(lists) == [0, 1, 3, 4]
+    run.key_list = lists[0]
+    run.finish_from("shares")
+    assert run.survivors.clients == (0, 1, 3, 4)
+
+
+def test_a_key_that_comes_twice_is_refused_by_the_server_and_the_round_goes_on():
+    run = Round()
+    first = run.clients[0].advertise_keys()
+    run.server.receive_keys(first)
+    thief = run.clients[1].advertise_keys()
+    for stolen in (
+        replace(thief, mask_key=first.mask_key),
+        replace(thief, transport_key=first.mask_key),
+        replace(thief, transport_key=thief.mask_key),
+    ):
+        with pytest.raises(ProtocolAbort, match="client 1 sent a key that comes twice"):
+            run.server.receive_keys(stolen)
+    run.server.receive_keys(thief)
+    run.keys(without=[0, 1])
+    run.finish_from("shares")
+
+
+def test_exclusions_that_come_too_late_or_leave_too_few_are_refused_and_change_nothing():
+    run = Round().keys()
+    for stranger in (9, -1, "2", None):
+        with pytest.raises(ProtocolAbort, match="cannot be excluded: it has no part"):
+            run.server.exclude(stranger, "why")
+    dealt = run.clients[0].deal_shares(run.key_list)
+    run.server.receive_shares(dealt)
+    with pytest.raises(ProtocolAbort, match="client 2 cannot be excluded any more"):
+        run.server.exclude(2, "its keys are in shares that were dealt")
+    run.shares(without=[0])
+    run.server.receive_upload(run.clients[0].upload(run.deliveries[0], run.rows[0]))
+    with pytest.raises(ProtocolAbort, match="client 0 cannot be excluded any more"):
+        run.server.exclude(0, "its upload is there")
+    run.server.exclude(1, "one")
+    with pytest.raises(ProtocolAbort, match="client 1 cannot be excluded: it has no part"):
+        run.server.exclude(1, "again")
+    with pytest.raises(TooFewClients):
+        run.server.exclude(2, "two of five")
+    assert run.server.excluded == {1: "one"}
+
+
 # --- the server as an object ---------------------------------------------------------------------
 
 
@@ -1659,6 +1833,75 @@ def test_more_demands_need_more_neighbours():
     assert neighbour_graph(1000, corrupt=0.2, dropouts=0.05).degree > base.degree
     assert neighbour_graph(1000, corrupt=0.05, dropouts=0.2).degree > base.degree
     assert neighbour_graph(10_000, corrupt=0.05, dropouts=0.05).degree < 2 * base.degree
+
+
+def derived_in_whole_numbers(n, corrupt, dropouts, security_bits, correctness_bits):
+    """The definition of degree and threshold, with exact chances, as it was first written."""
+    num_corrupt, num_dropped = math.floor(corrupt * n), math.floor(dropouts * n)
+    missing = num_corrupt + num_dropped
+    for degree in range(2, n - 1, 2):
+        gone = math.prod((missing - i) / (n - i) if missing > i else 0.0 for i in range(degree))
+        unsafe = n * n / 2 * gone
+        if unsafe > 2.0**-security_bits:
+            continue
+        many_corrupt = [chance(n - 1, num_corrupt, degree, t) for t in range(degree + 2)]
+        many_gone = [chance(n - 1, num_dropped, degree, t) for t in range(degree + 2)]
+        for threshold in range(2, degree + 1):
+            if unsafe + n * many_corrupt[threshold] <= 2.0**-security_bits:
+                if n * many_gone[degree - threshold + 1] <= 2.0**-correctness_bits:
+                    return degree, threshold
+                break
+    return None
+
+
+def chance(population, special, draws, least):
+    ways = sum(
+        math.comb(special, t) * math.comb(population - special, draws - t)
+        for t in range(least, draws + 1)
+    )
+    return ways / math.comb(population, draws)
+
+
+@settings(max_examples=60)
+@given(
+    n=st.integers(2, 70),
+    corrupt=st.floats(0, 0.5),
+    dropouts=st.floats(0, 0.49),
+    security_bits=st.sampled_from([1, 2, 4, 10, 40, 1000]),
+    correctness_bits=st.sampled_from([1, 3, 20, 1000]),
+)
+def test_degree_and_threshold_are_those_of_exact_arithmetic(
+    n, corrupt, dropouts, security_bits, correctness_bits
+):
+    expected = derived_in_whole_numbers(n, corrupt, dropouts, security_bits, correctness_bits)
+    bits = dict(security_bits=security_bits, correctness_bits=correctness_bits)
+    derive = partial(neighbour_graph, n, corrupt=corrupt, dropouts=dropouts, **bits)
+    if expected is None:
+        with pytest.raises(InvalidParameterError, match="too few"):
+            derive()
+    else:
+        graph = derive()
+        assert (graph.degree, graph.threshold) == expected
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "fraction", "degree", "threshold"),
+    [(2000, 0.45, 1422, 721), (10_000, 0.45, 3474, 1760), (10_000, 0.05, 34, 20)],
+)
+def test_a_large_graph_is_derived_at_once(num_clients, fraction, degree, threshold):
+    """In whole numbers the first took two minutes, to the same answer, and the second far more."""
+    start = time.process_time()
+    graph = neighbour_graph(num_clients, corrupt=fraction, dropouts=fraction)
+    assert time.process_time() - start < 5  # 0.1 to 0.3 s on a slow core
+    assert (graph.degree, graph.threshold) == (degree, threshold)
+    assert graph.most_colluding == int(fraction * num_clients)
+
+
+@pytest.mark.parametrize("name", ["num_clients", "corrupt", "dropouts", "security_bits"])
+@pytest.mark.parametrize("value", [None, "1", np.nan, [1], True, 1.5, -1], ids=str)
+def test_a_graph_of_senseless_arguments_is_refused_by_name(name, value):
+    with pytest.raises(InvalidParameterError, match=name):
+        neighbour_graph(**dict(num_clients=40, corrupt=0.1, dropouts=0.1) | {name: value})
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from fltutor.crypto.shamir import (
     Share,
     combine,
     interpolation_weights,
+    least_overlap,
     require_committed,
     split,
     split_with,
@@ -156,6 +157,12 @@ def test_altering_one_of_exactly_enough_shares_moves_the_secret_and_only_the_com
         (dict(value=PRIME), "value must be in 0 to PRIME - 1"),
         (dict(value=-1), "value must be in 0 to PRIME - 1"),
         (dict(salt=b"short"), "salt must be 32 bytes, got 5"),
+        (dict(number="1"), "must be integers"),
+        (dict(number=True), "must be integers"),
+        (dict(threshold=2.0), "must be integers"),
+        (dict(value=None), "must be integers"),
+        (dict(salt="a" * 32), "salt must be bytes, got str"),
+        (dict(salt=None), "salt must be bytes, got NoneType"),
     ],
     ids=str,
 )
@@ -261,3 +268,35 @@ def test_shares_can_be_stored():
 
 def test_the_limit_of_shares_fits_the_wire():
     assert shamir.MAX_SHARES == 2**16 - 1
+
+
+NO_SHARES = [None, "share", b"bytes", 5, [None], ["share"], [b"bytes", b"bytes"], {1: 2}]
+
+
+@pytest.mark.parametrize("shares", NO_SHARES, ids=str)
+def test_what_is_no_share_is_refused_by_a_typed_error(shares):
+    with pytest.raises(InvalidParameterError, match="shares must be Shares"):
+        combine(shares)
+    for share in shares if isinstance(shares, list) else [shares]:
+        with pytest.raises(AuthenticationError, match="my share is no Share"):
+            require_committed(share, bytes(32), "my share")
+
+
+@pytest.mark.parametrize("commitment", [None, "c" * 32, "é" * 16, 5, bytes(31), bytearray(32)])
+def test_what_is_no_commitment_commits_to_nothing(commitment):
+    with pytest.raises(AuthenticationError, match="differs from the commitment"):
+        require_committed(split(SECRET, 2, 3)[0], commitment)
+
+
+@pytest.mark.parametrize("data", [None, "a" * SHARE_BYTES, 5, [0] * SHARE_BYTES], ids=type)
+def test_what_is_no_bytes_is_no_share(data):
+    with pytest.raises(WireFormatError, match="a share must be bytes"):
+        Share.from_bytes(data)
+
+
+@pytest.mark.parametrize("n", range(2, 9))
+def test_any_two_groups_of_the_threshold_have_so_many_in_common(n):
+    """Every pair of groups is looked at."""
+    for t in range(1, n + 1):
+        groups = [set(group) for group in itertools.combinations(range(n), t)]
+        assert least_overlap(t, n) == min(len(a & b) for a in groups for b in groups)
