@@ -14,15 +14,16 @@ from fltutor.attacks import (
     largest_unnoticed_z,
     little_is_enough,
     plant_backdoor,
+    poisoning,
     scale_update,
     send_constant,
     send_noise,
     sign_flip,
     under_attack,
 )
-from fltutor.data import load_digits, partition_iid
+from fltutor.data import Dataset, load_digits, partition_iid
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
-from fltutor.models import mlp
+from fltutor.models import get_params, mlp
 from fltutor.simulation import run_federated
 from fltutor.transcript import Phase
 
@@ -235,7 +236,9 @@ def test_one_liar_stops_the_mean_and_not_the_median():
     ids=["flip", "backdoor", "sign", "constant", "alie"],
 )
 def test_an_attacker_that_is_no_client_is_refused(attack, bad):
-    with pytest.raises(InvalidParameterError, match="attackers must be clients from 0 to 5, got"):
+    with pytest.raises(
+        InvalidParameterError, match="attackers must be a whole number from 0 to 5, got"
+    ):
         attack(bad)
 
 
@@ -244,16 +247,25 @@ def test_an_attacker_that_is_no_client_is_refused(attack, bad):
     [
         (lambda: sign_flip(ROWS, [1, 1]), r"attackers must differ, got \[1, 1\]"),
         (lambda: flip_labels(DIGITS, PARTS, [1], shift=10), "shift must change a label, got 10"),
-        (lambda: plant_backdoor(DIGITS, PARTS, [1], target=10), "target must be a label from 0"),
-        (lambda: plant_backdoor(DIGITS, PARTS, [1], target=True), "target must be a label"),
-        (lambda: plant_backdoor(DIGITS, PARTS, [1], target=1, share=0), r"share must be in \(0, 1"),
+        (
+            lambda: plant_backdoor(DIGITS, PARTS, [1], target=10),
+            "target must be a whole number from 0 to 9, got 10",
+        ),
+        (
+            lambda: plant_backdoor(DIGITS, PARTS, [1], target=True),
+            "target must be a whole number from 0 to 9, got True",
+        ),
+        (
+            lambda: plant_backdoor(DIGITS, PARTS, [1], target=1, share=0),
+            "share must be positive and at most 1, got 0",
+        ),
         (lambda: plant_backdoor(DIGITS, PARTS, [1], target=1, share=np.nan), "share must be"),
         (lambda: add_trigger(np.zeros((2, 10))), "flat and square"),
         (lambda: add_trigger(np.zeros(64)), "flat and square"),
         (lambda: add_trigger(np.zeros((2, 64)), size=9), "size must be from 1 to the side 8"),
         (lambda: scale_update(ROWS, [1], factor=np.inf), "factor must be finite, got inf"),
         (lambda: send_constant(ROWS, [1], value=np.nan), "value must be finite, got nan"),
-        (lambda: send_noise(ROWS, [1], sigma=-1, rng=None), "sigma must be finite and at least 0"),
+        (lambda: send_noise(ROWS, [1], sigma=-1, rng=None), "sigma must be at least 0 and finite"),
         (lambda: little_is_enough(ROWS, [1]), "at least 2 attackers to estimate a spread, got 1"),
         (lambda: little_is_enough(ROWS, [1, 2, 3]), "less than half of num_clients = 6, got 3"),
         (lambda: little_is_enough(ROWS, [1, 2], z=np.nan), "z must be finite"),
@@ -268,3 +280,115 @@ def test_bad_settings_are_refused(call, message):
 def test_rows_that_are_no_matrix_of_floats_are_refused():
     with pytest.raises(InvalidUpdateError, match="updates must"):
         sign_flip(np.zeros(3), [0])
+
+
+# --- images and labels of any kind --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int64, np.float16, np.float32, float])
+@pytest.mark.parametrize("white", [255, 16])
+def test_the_trigger_is_as_bright_as_the_images_own_white(dtype, white):
+    images = np.tile(np.linspace(0, white, 16), (3, 1)).astype(dtype)
+    marked = add_trigger(images, size=2).reshape(3, 4, 4)
+    assert marked.dtype == images.dtype
+    np.testing.assert_array_equal(marked[:, 2:, 2:], white)
+    np.testing.assert_array_equal(marked[:, :2], images.reshape(3, 4, 4)[:, :2])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, bool])
+def test_dark_images_get_a_trigger_of_one(dtype):
+    np.testing.assert_array_equal(add_trigger(np.zeros((1, 4), dtype), size=1), [[0, 0, 0, 1]])
+    np.testing.assert_array_equal(add_trigger([[0, 0.5, 0, 0]], size=1), [[0, 0.5, 0, 1]])
+
+
+def test_training_and_test_show_the_same_trigger_however_bright_the_images():
+    bright = Dataset(
+        np.rint(DIGITS.x * 255).astype(np.uint8),
+        DIGITS.y,
+        np.rint(DIGITS.x_test * 200).astype(np.uint8),
+        DIGITS.y_test,
+        "digits of 255 greys",
+    )
+    poisoned = plant_backdoor(bright, PARTS, [4], target=7, share=0.01, size=3)
+    marked = poisoned.x[PARTS[4][:1]].reshape(-1, 8, 8)
+    assert (marked[:, 5:, 5:] == 255).all()
+    model, seen = mlp(hidden=()), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(poisoning, "evaluate", lambda m, p, x, y: seen.append(x) or (0.0, 0.0))
+        attack_success_rate(model, get_params(model), bright, target=7, size=3)
+    assert (seen[0].reshape(-1, 8, 8)[:, 5:, 5:] == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int64])
+def test_labels_of_few_bits_do_not_wrap_around(dtype):
+    data = Dataset(DIGITS.x, DIGITS.y.astype(dtype), DIGITS.x_test, DIGITS.y_test, "few bits")
+    for shift in (3, 253, np.uint8(253), -7, np.int8(-7)):
+        poisoned = flip_labels(data, PARTS, [4], shift=shift)
+        expected = (DIGITS.y[PARTS[4]].astype(int) + int(shift)) % 10
+        np.testing.assert_array_equal(poisoned.y[PARTS[4]], expected)
+
+
+def test_masks_are_parts_and_parts_that_are_none_are_refused_by_client():
+    masks = [np.isin(np.arange(len(DIGITS.y)), part) for part in PARTS]
+    np.testing.assert_array_equal(
+        flip_labels(DIGITS, masks, [4]).y, flip_labels(DIGITS, PARTS, [4]).y
+    )
+    for poison in (flip_labels, partial(plant_backdoor, target=7)):
+        with pytest.raises(InvalidParameterError, match="client 1 must name examples from 0 to"):
+            poison(DIGITS, [[0], [-1]], [0])
+
+
+@pytest.mark.parametrize(
+    "attackers", [3, [1.0], [True], [[1]], [None], np.array([0.0]), ["1"], [-1]], ids=repr
+)
+@EACH_ATTACK
+def test_attackers_are_named_by_whole_numbers(attack, attackers):
+    with pytest.raises(InvalidParameterError, match="attackers must"):
+        attack(ROWS, attackers)
+
+
+@EACH_ATTACK
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_liars_send_float32_at_least_and_no_lie_overflows(attack, dtype):
+    sent = attack(ROWS.astype(dtype), [np.int8(4), np.uint8(5)])
+    assert sent.dtype == np.promote_types(dtype, np.float32)
+    assert np.isfinite(sent).all()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_lie_that_no_float_can_tell_is_refused():
+    with pytest.raises(InvalidParameterError, match="overflow: float32 ends at"):
+        send_constant(ROWS, [1], value=1e300)
+    with pytest.raises(InvalidParameterError, match="overflow: float32 ends at"):
+        scale_update(ROWS, [1], factor=1e300)
+
+
+def test_a_factor_of_unsigned_type_has_a_sign():
+    np.testing.assert_array_equal(
+        sign_flip(ROWS, [1], factor=np.uint8(3)), sign_flip(ROWS, [1], factor=3.0)
+    )
+
+
+@EACH_ATTACK
+def test_masked_rows_are_refused(attack):
+    with pytest.raises(InvalidUpdateError, match="updates is a masked array"):
+        attack(np.ma.masked_less(ROWS, 0), [4, 5])
+
+
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0), np.random.SeedSequence(0)])
+def test_noise_of_a_liar_needs_a_generator(rng):
+    with pytest.raises(InvalidParameterError, match=r"write rng=np\.random\.default_rng\(0\)"):
+        send_noise(ROWS, [1], sigma=1.0, rng=rng)
+
+
+def test_images_that_are_none_are_refused():
+    for bad, message in (
+        (np.ma.masked_equal(np.zeros((1, 4)), 1), "masked array"),
+        ([[np.nan, 0, 0, 0]], r"images must be finite, got NaN at \(0, 0\)"),
+        (np.array([["1", "2", "3", "4"]]), "images must hold real numbers"),
+        (np.zeros((0, 4)), "at least one example"),
+    ):
+        with pytest.raises(InvalidParameterError, match=message):
+            add_trigger(bad)
+    with pytest.raises(InvalidParameterError, match=r"white must fit uint8, got 300\.0"):
+        add_trigger(np.zeros((1, 4), np.uint8), white=300)

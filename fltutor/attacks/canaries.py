@@ -133,8 +133,7 @@ def audit_training(
 
     Example:
         >>> from fltutor.attacks import plant_bug
-        >>> from fltutor.border import as_whole
-from fltutor.data import load_digits, partition_iid
+        >>> from fltutor.data import load_digits, partition_iid
         >>> from fltutor.models import mlp
         >>> from fltutor.privacy.auditing import plant_canaries
         >>> digits, rng = load_digits(), np.random.default_rng(0)

@@ -8,7 +8,7 @@ front of any aggregation. Each says what the attackers must know.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
 from statistics import NormalDist
@@ -17,7 +17,8 @@ import numpy as np
 
 from fltutor.aggregation import AggregateResult
 from fltutor.aggregation.arguments import wants
-from fltutor.data import Dataset
+from fltutor.border import as_generator, as_real, as_whole, not_finite
+from fltutor.data import Dataset, as_examples, as_parts
 from fltutor.errors import InvalidParameterError
 from fltutor.simulation import evaluate
 from fltutor.tensorflow_quietly import keras
@@ -35,7 +36,7 @@ def flip_labels(
 
     Args:
         data: The examples of all clients.
-        parts: One array of example indices per client.
+        parts: One array of example indices, or one mask, per client.
         attackers: Which clients lie.
         shift: How many labels further.
 
@@ -43,7 +44,8 @@ def flip_labels(
         The same data with other labels at the attackers; test labels stay as they are.
 
     Raises:
-        InvalidParameterError: If an attacker is no client, or ``shift`` changes no label.
+        InvalidParameterError: If an attacker is no client, parts name examples that do not
+            exist, or ``shift`` changes no label.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -51,36 +53,55 @@ def flip_labels(
         >>> digits.y[:7], flip_labels(digits, parts, attackers=[0]).y[:7]
         (array([0, 1, 2, 3, 4, 6, 7], dtype=int32), array([1, 2, 3, 4, 5, 6, 7], dtype=int32))
     """
+    shift = as_whole("shift", shift)
     if shift % data.num_classes == 0:
         raise InvalidParameterError(f"shift must change a label, got {shift}")
-    y = data.y.copy()
+    parts, y = as_parts(parts, len(data.y), allow_empty=True), data.y.copy()
     for client in _checked_attackers(attackers, len(parts)):
         y[parts[client]] = (y[parts[client]] + shift) % data.num_classes
     return replace(data, y=y)
 
 
-def add_trigger(images: np.ndarray, *, size: int = 2) -> np.ndarray:
+def add_trigger(images: np.ndarray, *, size: int = 2, white: float | None = None) -> np.ndarray:
     """Paint a white square into the lower right corner of square images.
 
     Args:
-        images: Flat square images with pixels from 0 to 1, shape (n, side * side).
+        images: Flat square images with pixels from 0 on, such as 0 to 1 or 0 to 255,
+            shape (n, side * side).
         size: Side of the square in pixels.
+        white: How bright the square is. None takes the brightest pixel of the images, at
+            least 1.
+
+    Returns:
+        A copy in the dtype of the images.
+
+    Raises:
+        InvalidParameterError: If the images are not flat and square, hold NaN or Inf, or their
+            dtype cannot hold ``white``; or ``size`` is out of range.
 
     Example:
         >>> add_trigger(np.zeros((1, 9)), size=1).reshape(3, 3)
         array([[0., 0., 0.],
                [0., 0., 0.],
                [0., 0., 1.]])
+        >>> add_trigger(np.uint8([[0, 9, 255, 9]]), size=1)
+        array([[  0,   9, 255, 255]], dtype=uint8)
     """
-    images = np.array(images)
+    images = as_examples("images", images).copy()
     side = round(images.shape[-1] ** 0.5)
     if images.ndim != 2 or side * side != images.shape[1]:
         raise InvalidParameterError(
             f"images must be flat and square, shape (n, side * side), got {images.shape}"
         )
+    size = as_whole("size", size)
     if not 1 <= size <= side:
         raise InvalidParameterError(f"size must be from 1 to the side {side}, got {size}")
-    images.reshape(-1, side, side)[:, -size:, -size:] = 1
+    if bad := not_finite(images):
+        raise InvalidParameterError(f"images must be finite, got {bad}")
+    white = max(1.0, float(images.max())) if white is None else as_real("white", white, above=0)
+    if images.dtype.kind in "iu" and not white <= np.iinfo(images.dtype).max:
+        raise InvalidParameterError(f"white must fit {images.dtype}, got {white}")
+    images.reshape(-1, side, side)[:, -size:, -size:] = white
     return images
 
 
@@ -120,14 +141,14 @@ def plant_backdoor(
         Gu et al. 2017: the trigger. https://arxiv.org/abs/1708.06733
         Bagdasaryan et al., AISTATS 2020: in a federation. https://arxiv.org/abs/1807.00459
     """
-    _require_label(target, data)
-    if not 0 < share <= 1:
-        raise InvalidParameterError(f"share must be in (0, 1], got {share}")
-    x, y = data.x.copy(), data.y.copy()
+    target = _as_target(target, data)
+    share = as_real("share", share, above=0, most=1)
+    parts, x, y = as_parts(parts, len(data.y), allow_empty=True), data.x.copy(), data.y.copy()
     for client in _checked_attackers(attackers, len(parts)):
         poisoned = parts[client][: int(np.ceil(share * len(parts[client])))]
-        x[poisoned] = add_trigger(x[poisoned], size=size)
-        y[poisoned] = target
+        if len(poisoned):
+            x[poisoned] = add_trigger(x[poisoned], size=size, white=_white(data))
+            y[poisoned] = target
     return replace(data, x=x, y=y)
 
 
@@ -139,15 +160,20 @@ def attack_success_rate(
     Images of the target itself are left out: to call them ``target`` is no success. An
     honest model scores what it mistakes for the target, trigger or not.
 
+    Raises:
+        InvalidParameterError: If ``target`` is no label, or all test images are of it.
+
     Example:
         >>> from fltutor.data import load_digits
         >>> from fltutor.models import get_params, mlp
         >>> 0 <= attack_success_rate(mlp(), get_params(mlp()), load_digits(), target=7) <= 1
         True
     """
-    _require_label(target, data)
+    target = _as_target(target, data)
     others = data.y_test != target
-    triggered = add_trigger(data.x_test[others], size=size)
+    if not others.any():
+        raise InvalidParameterError(f"needed test images of other labels than {target}, got none")
+    triggered = add_trigger(data.x_test[others], size=size, white=_white(data))
     wanted = np.full(len(triggered), target, dtype=data.y_test.dtype)
     return evaluate(model, params, triggered, wanted)[0]
 
@@ -165,7 +191,7 @@ def sign_flip(updates: np.ndarray, attackers: Sequence[int], *, factor: float = 
         Blanchard et al., NeurIPS 2017, section 6 (omniscient: the opposite of the gradient,
         of great length). https://arxiv.org/abs/1703.02757
     """
-    return scale_update(updates, attackers, factor=-factor)
+    return scale_update(updates, attackers, factor=-as_real("factor", factor))
 
 
 def scale_update(updates: np.ndarray, attackers: Sequence[int], *, factor: float) -> np.ndarray:
@@ -183,11 +209,9 @@ def scale_update(updates: np.ndarray, attackers: Sequence[int], *, factor: float
         Bagdasaryan et al., AISTATS 2020 (model replacement).
         https://arxiv.org/abs/1807.00459
     """
-    if not np.isfinite(factor):
-        raise InvalidParameterError(f"factor must be finite, got {factor}")
+    factor = as_real("factor", factor)
     updates, attackers = _rows(updates, attackers)
-    updates[attackers] *= factor
-    return updates
+    return _with_lies(updates, attackers, updates[attackers].astype(np.float64) * factor)
 
 
 def send_constant(
@@ -199,11 +223,9 @@ def send_constant(
         >>> send_constant(np.array([[1.0], [2.0], [3.0]]), attackers=[2])
         array([[1.e+00], [2.e+00], [1.e+06]])
     """
-    if not np.isfinite(value):
-        raise InvalidParameterError(f"value must be finite, got {value}")
+    value = as_real("value", value)
     updates, attackers = _rows(updates, attackers)
-    updates[attackers] = value
-    return updates
+    return _with_lies(updates, attackers, np.full((len(attackers), updates.shape[1]), value))
 
 
 def send_noise(
@@ -226,11 +248,10 @@ def send_noise(
         Blanchard et al., NeurIPS 2017, section 6 (Gaussian, with standard deviation 200).
         https://arxiv.org/abs/1703.02757
     """
-    if not 0 <= sigma < np.inf:
-        raise InvalidParameterError(f"sigma must be finite and at least 0, got {sigma}")
+    sigma, rng = as_real("sigma", sigma, least=0), as_generator("rng", rng)
     updates, attackers = _rows(updates, attackers)
-    updates[attackers] = rng.normal(0, sigma, (len(attackers), updates.shape[1]))
-    return updates
+    noise = rng.normal(0, sigma, (len(attackers), updates.shape[1]))
+    return _with_lies(updates, attackers, noise)
 
 
 def little_is_enough(
@@ -260,12 +281,11 @@ def little_is_enough(
             f"little_is_enough needs at least 2 attackers to estimate a spread, "
             f"got {len(attackers)}"
         )
-    z = largest_unnoticed_z(len(updates), len(attackers)) if z is None else z
-    if not np.isfinite(z):
-        raise InvalidParameterError(f"z must be finite, got {z}")
+    z = largest_unnoticed_z(len(updates), len(attackers)) if z is None else as_real("z", z)
     known = updates[attackers].astype(np.float64)
-    updates[attackers] = known.mean(axis=0) - z * known.std(axis=0)
-    return updates
+    with np.errstate(over="ignore", invalid="ignore"):
+        lie = known.mean(axis=0) - z * known.std(axis=0)
+    return _with_lies(updates, attackers, lie)
 
 
 def largest_unnoticed_z(num_clients: int, num_attackers: int) -> float:
@@ -287,6 +307,8 @@ def largest_unnoticed_z(num_clients: int, num_attackers: int) -> float:
         Baruch et al., NeurIPS 2019, section 3, the computation of z_max.
         https://arxiv.org/abs/1902.06156
     """
+    num_clients = as_whole("num_clients", num_clients, least=1)
+    num_attackers = as_whole("num_attackers", num_attackers)
     if not 1 <= num_attackers < num_clients / 2:
         raise InvalidParameterError(
             "num_attackers must be at least 1 and less than half of num_clients = "
@@ -338,25 +360,37 @@ def under_attack(
 
 def _checked_attackers(attackers: Sequence[int], num_clients: int) -> list[int]:
     """Return the attackers, or say which one does not exist or comes twice."""
-    attackers = list(attackers)
-    for attacker in attackers:
-        if isinstance(attacker, bool | np.bool_) or attacker not in range(num_clients):
-            raise InvalidParameterError(
-                f"attackers must be clients from 0 to {num_clients - 1}, got {attacker!r}"
-            )
+    if not isinstance(attackers, Iterable):
+        raise InvalidParameterError(f"attackers must be a list of clients, got {attackers!r}")
+    attackers = [
+        as_whole("each of the attackers", attacker, least=0, most=num_clients - 1)
+        for attacker in attackers
+    ]
     if len(set(attackers)) < len(attackers):
         raise InvalidParameterError(f"attackers must differ, got {attackers}")
     return attackers
 
 
 def _rows(updates: np.ndarray, attackers: Sequence[int]) -> tuple[np.ndarray, list[int]]:
-    """A copy of the updates, for the attack to write into, and the checked attackers."""
-    updates = as_updates(updates).copy()
-    return updates, _checked_attackers(attackers, len(updates))
+    """The updates as they are sent, float32 at least, and the checked attackers."""
+    updates = as_updates(updates)
+    sent = updates.astype(np.promote_types(updates.dtype, np.float32))
+    return sent, _checked_attackers(attackers, len(sent))
 
 
-def _require_label(target: int, data: Dataset) -> None:
-    if isinstance(target, bool | np.bool_) or target not in range(data.num_classes):
-        raise InvalidParameterError(
-            f"target must be a label from 0 to {data.num_classes - 1}, got {target!r}"
-        )
+def _with_lies(updates: np.ndarray, attackers: list[int], lies: np.ndarray) -> np.ndarray:
+    """Put the attackers' rows in; refuse a lie that no float of the updates can tell."""
+    with np.errstate(over="ignore"):
+        updates[attackers] = lies
+    if np.isfinite(lies).all() and (bad := not_finite(updates[attackers])):
+        raise InvalidParameterError(f"the attackers' rows must be finite, got {bad}")
+    return updates
+
+
+def _white(data: Dataset) -> float:
+    """The brightest pixel there is, at least 1: the same trigger in training and in the test."""
+    return max(1.0, float(data.x.max()), float(data.x_test.max()))
+
+
+def _as_target(target: int, data: Dataset) -> int:
+    return as_whole("target", target, least=0, most=data.num_classes - 1)
