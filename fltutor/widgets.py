@@ -19,16 +19,17 @@ import io
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import ipywidgets as ipw
+import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 
-from fltutor.errors import FltutorError
+from fltutor.errors import FltutorError, InvalidParameterError
 from fltutor.plotting import new_figure
 from fltutor.progress import in_notebook
 
@@ -253,15 +254,30 @@ def explorer(
 class Prediction(ipw.VBox):
     """A question to answer before the run. Made by :func:`predict`."""
 
-    def __init__(self, question: str, options: list[str]):
+    def __init__(self, question: str, options: Iterable[Any]):
+        if not isinstance(question, str):
+            raise InvalidParameterError(f"question must be text, got {type(question).__name__}")
+        self._options = _texts(options)
         self._choice = ipw.RadioButtons(
-            options=options, value=None, layout={"width": "max-content"}
+            options=self._options, value=None, layout={"width": "max-content"}
         )
         self._choice.add_class("fltutor-predict")
         super().__init__([ipw.HTML(f"<b>Predict first.</b> {html.escape(question)}"), self._choice])
 
-    def reveal(self, answer: str) -> None:
-        """Print the guess beside what the run has shown."""
+    def reveal(self, answer: Any) -> None:
+        """Print the guess beside what the run has shown.
+
+        Args:
+            answer: One of the options, or its text: ``3``, ``np.int64(3)`` and ``"3"`` are
+                one answer.
+
+        Raises:
+            InvalidParameterError: If it is none of the options.
+        """
+        answer = _text(answer)
+        if answer not in self._options:
+            options = ", ".join(map(repr, self._options))
+            raise InvalidParameterError(f"answer must be one of {options}, got {answer!r}")
         guess = self._choice.value
         if guess is None:
             print(f"The run says: {answer}. (You made no guess; the surprise is smaller that way.)")
@@ -271,8 +287,41 @@ class Prediction(ipw.VBox):
             print(f"You said: {guess}. The run says: {answer}.")
 
 
-def predict(question: str, options: list[str]) -> Prediction:
+def _texts(options: Iterable[Any]) -> list[str]:
+    """What the reader chooses from, as it is shown."""
+    try:
+        texts = [] if isinstance(options, str | bytes) else list(options)
+    except TypeError:
+        raise InvalidParameterError(
+            f"options must be a list of answers, got {type(options).__name__}"
+        ) from None
+    texts = [_text(option) for option in texts]
+    if len(texts) < 2 or len(set(texts)) < len(texts):
+        raise InvalidParameterError(
+            f"options must be two or more answers that differ, got {', '.join(texts) or 'none'}"
+        )
+    return texts
+
+
+def _text(answer: Any) -> str:
+    """An answer as it is shown: a text as it is, a number as Python writes it."""
+    if isinstance(answer, np.generic | np.ndarray) and answer.ndim == 0:
+        answer = answer.item()
+    if isinstance(answer, float) and answer.is_integer() and abs(answer) < 2**53:
+        answer = int(answer)
+    if isinstance(answer, str | bool | float) or (
+        isinstance(answer, int) and abs(answer) < 10**1000
+    ):
+        return str(answer)
+    raise InvalidParameterError(f"an answer must be text or a number, got {type(answer).__name__}")
+
+
+def predict(question: str, options: Iterable[Any]) -> Prediction:
     """Ask for a guess. *Run all* goes on without one.
+
+    Args:
+        question: What to ask.
+        options: Two or more answers, text or numbers, no two of which read alike.
 
     Example:
         >>> guess = predict("Which is larger, 2^10 or 10^3?", ["2^10", "10^3"])

@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from fltutor.crypto import prg
 from fltutor.crypto.prg import add_mask, expand
 from fltutor.errors import InvalidParameterError
+from tests.hostile import WRONG, stands
 
 SEED = bytes(range(32))
 DTYPES = [np.uint32, np.uint64]
@@ -103,5 +104,23 @@ def test_an_accumulator_that_could_not_be_changed_in_place_is_refused():
         with pytest.raises(InvalidParameterError, match="contiguous, writable vector"):
             add_mask(accumulator, SEED)
         assert not accumulator.any()
-    with pytest.raises(InvalidParameterError, match="dtype must be uint32 or uint64, got object"):
+    with pytest.raises(InvalidParameterError, match="array of uint32 or uint64, got list"):
         add_mask([1, 2, 3], SEED)
+    masked = np.ma.masked_equal(np.array([1, 2], np.uint64), 1)
+    with pytest.raises(InvalidParameterError, match="accumulator is a masked array"):
+        add_mask(masked, SEED)
+    np.testing.assert_array_equal(masked.data, [1, 2])
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(wrong):
+    accumulator = np.zeros(3, np.uint64)
+    for call in (
+        lambda: expand(wrong, 3),
+        lambda: expand(SEED, wrong),
+        lambda: expand(SEED, 3, wrong),
+        lambda: add_mask(wrong, SEED),
+        lambda: add_mask(accumulator, wrong),
+    ):
+        stands(call)
+    assert not accumulator.any()

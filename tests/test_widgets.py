@@ -692,3 +692,72 @@ def test_a_prediction_is_compared_with_the_run(guess, words, capsys):
     choice.value = guess
     prediction.reveal("up")
     assert capsys.readouterr().out.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "shown"),
+    [
+        ([2, 3], "3", "3"),
+        ([2, 3], 3, "3"),
+        ([2, 3], np.int64(3), "3"),
+        ([2, 3], np.array(3), "3"),
+        ([2, 3], 3.0, "3"),
+        ([2, 3], np.float32(3), "3"),
+        (["2", "3"], 3, "3"),
+        ([2.5, 3.0], 3, "3"),
+        ([0.1, 0.25], np.float64(0.25), "0.25"),
+        (np.array([2, 3]), 3, "3"),
+        (np.array(["up", "down"]), "down", "down"),
+        ([np.array(2), np.array(3)], 3, "3"),
+        ((True, False), False, "False"),
+        (["True", "False"], np.bool_(False), "False"),
+        ({"up": 1, "down": 2}, "down", "down"),
+        (["up", np.nan], float("nan"), "nan"),
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_type_that_reads_alike_is_the_same_answer(
+    options, answer, shown, capsys
+):
+    prediction = predict("How many?", options)
+    choice = prediction.children[1]
+    other, same = choice.options
+    assert same == shown
+    for guess, words in ((same, f"You said: {shown}. The run agrees."), (other, "The run says")):
+        choice.value = guess
+        prediction.reveal(answer)
+        assert words in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("answer", ["4", 4, 2.5, "", " 3", True, "three"], ids=repr)
+def test_an_answer_that_nobody_could_choose_is_refused(answer):
+    with pytest.raises(InvalidParameterError, match="answer must be one of '2', '3', got"):
+        predict("How many?", [2, 3]).reveal(answer)
+
+
+@pytest.mark.parametrize("answer", [None, [3], (3,), {3}, np.array([3]), 3j, b"3", len], ids=repr)
+def test_an_answer_that_is_no_answer_is_refused(answer):
+    with pytest.raises(InvalidParameterError, match="an answer must be text or a number, got"):
+        predict("How many?", [2, 3]).reveal(answer)
+    with pytest.raises(InvalidParameterError, match="an answer must be text or a number, got"):
+        predict("How many?", [2, answer])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "two or more answers that differ, got none"),
+        (["up"], "two or more answers that differ, got up"),
+        (["up", "up"], "that differ, got up, up"),
+        ([3, "3"], "that differ, got 3, 3"),
+        ([3, 3.0], "that differ, got 3, 3"),
+        ("up", "two or more answers"),
+        (3, "options must be a list of answers, got int"),
+        (None, "options must be a list of answers, got NoneType"),
+        (np.array(3), "options must be a list of answers, got ndarray"),
+    ],
+    ids=repr,
+)
+def test_options_that_leave_no_choice_are_refused(options, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        predict("How many?", options)

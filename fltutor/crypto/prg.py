@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from fltutor.border import as_array, as_whole
 from fltutor.errors import InvalidParameterError
 
 SEED_BYTES = 32
@@ -44,9 +45,9 @@ def expand(seed: bytes, length: int, dtype: np.typing.DTypeLike = np.uint64) -> 
     Reference:
         NIST SP 800-38A, section 6.5: counter mode, from counter 0.
     """
-    if isinstance(length, bool) or not isinstance(length, int | np.integer) or length < 0:
-        raise InvalidParameterError(f"length must be a whole number, 0 or more, got {length!r}")
-    stream = np.empty(length, _ring_dtype(dtype))
+    dtype = _ring_dtype(dtype)
+    length = as_whole("length", length, least=0, most=2**63 // dtype.itemsize - 1)
+    stream = np.empty(length, dtype)
     encryptor, as_bytes = _start(seed), memoryview(stream.view(np.uint8))
     for first in range(0, len(as_bytes), _BLOCK_BYTES):
         block = as_bytes[first : first + _BLOCK_BYTES]
@@ -78,7 +79,12 @@ def add_mask(accumulator: np.ndarray, seed: bytes, *, subtract: bool = False) ->
         >>> update
         array([3, 8], dtype=uint32)
     """
-    dtype = _ring_dtype(getattr(accumulator, "dtype", type(accumulator)))
+    if not isinstance(accumulator, np.ndarray):
+        raise InvalidParameterError(
+            f"accumulator must be an array of uint32 or uint64, got {type(accumulator).__name__}"
+        )
+    dtype = _ring_dtype(accumulator.dtype)
+    as_array("accumulator", accumulator)
     if (
         accumulator.ndim != 1
         or not accumulator.flags.c_contiguous
@@ -106,7 +112,11 @@ def _start(seed: bytes):
 
 
 def _ring_dtype(dtype: np.typing.DTypeLike) -> np.dtype:
-    dtype = np.dtype(dtype)
-    if dtype not in _DTYPES:
-        raise InvalidParameterError(f"dtype must be uint32 or uint64, got {dtype}")
-    return dtype
+    try:
+        ring = np.dtype(dtype)
+    except (TypeError, ValueError, SyntaxError):
+        ring = None
+    if ring not in _DTYPES:
+        got = type(dtype).__name__ if ring is None else ring
+        raise InvalidParameterError(f"dtype must be uint32 or uint64, got {got}")
+    return ring
