@@ -31,7 +31,7 @@ def agree(
         reference: The function it should agree with.
         cases: One tuple of arguments per comparison.
         mistakes: Classic mistakes by name, such as ``{"the unweighted mean": f}``.
-            If ``mine`` agrees with one of them instead, the line says so.
+            If ``mine`` agrees with one of them in all cases, the line says so.
         tolerance: Largest relative or absolute difference between numbers. Where the
             reference gives integers, they must be equal; where it gives NaN, NaN.
 
@@ -75,7 +75,7 @@ def _compare(
             return "· not attempted yet" if problem is ... else f"✗ {problem}"
         problem = difference(got, expected, tolerance)
         if problem:
-            if label := _mistake(mine, case, cases, mistakes, tolerance):
+            if label := _mistake(mine, cases, mistakes, tolerance):
                 return f"✗ {name}: this is {label}"
             return f"✗ {name} differs in {where}: {problem}"
     count = f"{len(cases)} case{'s' if len(cases) != 1 else ''}"
@@ -83,31 +83,26 @@ def _compare(
 
 
 def _mistake(
-    mine: Callable,
-    case: tuple,
-    cases: tuple,
-    mistakes: Mapping[str, Callable],
-    tolerance: float,
+    mine: Callable, cases: tuple, mistakes: Mapping[str, Callable], tolerance: float
 ) -> str | None:
-    """The mistake that explains every case, or else the first that explains this one."""
+    """The first mistake that explains every case: one that fits some is a guess."""
 
     def result(function: Callable, case: tuple) -> Any:
         try:
             return _copy_and_call(function, case)
         except Exception as error:
-            return error  # it equals nothing
+            return error
+
+    def same(own: Any, other: Any) -> bool:
+        if isinstance(own, Exception) or isinstance(other, Exception):
+            return type(own) is type(other)
+        return not difference(own, other, tolerance)
 
     got = [result(mine, case) for case in cases]
-    fits = {
-        label: [
-            not difference(own, result(mistake, case), tolerance)
-            for own, case in zip(got, cases, strict=True)
-        ]
-        for label, mistake in mistakes.items()
-    }
-    here = next(number for number, one in enumerate(cases) if one is case)
-    explaining = [label for label, fit in fits.items() if all(fit)]
-    return next(iter(explaining + [label for label, fit in fits.items() if fit[here]]), None)
+    for label, mistake in mistakes.items():
+        if all(same(own, result(mistake, case)) for own, case in zip(got, cases, strict=True)):
+            return label
+    return None
 
 
 def no_answer(mine: Callable, got: Any = None, where: str = "") -> Any:

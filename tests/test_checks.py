@@ -350,8 +350,24 @@ def test_a_mistake_that_explains_every_case_is_named_before_one_that_explains_th
     assert line == "✗ your function: this is a share"
 
 
-def test_a_mistake_that_explains_the_first_case_alone_is_still_named(capsys):
+def test_a_mistake_that_explains_some_cases_only_is_not_named(capsys):
     cases = ((np.ones(2),), (np.ones(5),))
-    mistakes = {"a mistake that stops": lambda x: 1 / (len(x) - 5)}
-    line = printed(capsys, lambda x: -1 / 3, len, *cases, mistakes=mistakes)
-    assert line == "✗ your function: this is a mistake that stops"
+    mistakes = {"a third": lambda x: -1 / 3, "one that stops": lambda x: -1 / (5 - len(x))}
+    line = printed(capsys, lambda x: -1 / 3 * (len(x) - 1), len, *cases, mistakes=mistakes)
+    assert line == "✗ your function differs in case 1 of 2: got -0.33333333, needed 2"
+
+
+def test_a_mistake_that_stops_where_mine_stops_explains_that_case(capsys):
+    cases = ((np.ones(2),), (np.ones(5),))
+    mistakes = {"one that stops": lambda x: -1 / (5 - len(x))}
+    line = printed(capsys, lambda x: 1 / (len(x) - 5), len, *cases, mistakes=mistakes)
+    assert line == "✗ your function: this is one that stops"
+    mistakes = {"one that stops otherwise": lambda x: [-1 / 3][len(x) // 5]}
+    line = printed(capsys, lambda x: 1 / (len(x) - 5), len, *cases, mistakes=mistakes)
+    assert line.startswith("✗ your function differs in case 1 of 2")
+
+
+def test_a_mistake_that_gives_nan_is_named(capsys):
+    mistakes = {"0 / 0": lambda x: np.nan}
+    line = printed(capsys, lambda x: float("nan"), len, (np.ones(2),), mistakes=mistakes)
+    assert line == "✗ your function: this is 0 / 0"
