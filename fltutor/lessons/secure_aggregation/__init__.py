@@ -11,7 +11,7 @@ from fltutor.lessons.secure_aggregation.checks import (
 )
 from fltutor.lessons.secure_aggregation.explorer import masked_round_explorer
 from fltutor.lessons.secure_aggregation.plots import draw_sum_leak, draw_uploads
-from fltutor.lessons.secure_aggregation.runs import exact_from_sums
+from fltutor.lessons.secure_aggregation.runs import exact_from_sums, two_lists
 from fltutor.lessons.single_digits import attack_uploads, one_digit_each
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "mask_of_16_bits",
     "masked_round_explorer",
     "one_digit_each",
+    "two_lists",
 ]

@@ -12,7 +12,7 @@ from fltutor.attacks import Recovery
 from fltutor.lessons.curves import draw_shares
 from fltutor.lessons.knowledge_table import draw_table, summary
 from fltutor.lessons.pictures import draw_sheet
-from fltutor.lessons.secure_aggregation.runs import MaskedRound
+from fltutor.lessons.secure_aggregation.runs import FULL_RING, MaskedRound
 from fltutor.plotting import GREEN, RED, tidy
 
 
@@ -117,7 +117,8 @@ def draw_masked_round(figure: Figure, done: MaskedRound) -> str:
         left.set_title("No sum: " + done.abort.partition(":")[0], fontsize=11, loc="left")
     else:
         left.set_title(f"The sum is right to {done.error:.0e}", fontsize=11, loc="left")
-    caveat = "" if done.mask_bits == 64 else ",\nif masks were perfect"
+    weak = done.mask_bits < FULL_RING
+    caveat = ",\nif masks were perfect" if weak else ""
     draw_table(right, done.knowledge, title="Who knows what" + caveat)
     found = int(done.from_uploads.exact.sum())
     outcome = (
@@ -128,7 +129,8 @@ def draw_masked_round(figure: Figure, done: MaskedRound) -> str:
     )
     return (
         f"{done.settings}. Of {len(done.uploaded)} uploads the attack gives back {found} images "
-        f"exactly; {outcome}. {summary(done.knowledge).capitalize()}"
+        f"exactly; {outcome}. {'If masks were perfect, r' if weak else 'R'}"
+        f"{summary(done.knowledge)[1:]}"
     )
 
 

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 
 from fltutor.attacks import Recovery
-from fltutor.crypto import prg
+from fltutor.border import as_whole
+from fltutor.crypto import prg, shamir
+from fltutor.crypto.keys import Directory, Identity, KeyPair, agree, derive
+from fltutor.crypto.shamir import Share
 from fltutor.errors import ProtocolAbort
 from fltutor.fixed_point import DEFAULT_GRID
 from fltutor.knowledge import WIRE, Knowledge, who_knows_what
 from fltutor.lessons.single_digits import Cohort, attack_uploads, one_digit_each, uploads
 from fltutor.protocols import plain_sum, secagg_sum
+from fltutor.protocols.masking import SecAggClient, SecAggServer, Session
+from fltutor.protocols.masking.client import SURVIVORS_PURPOSE
+from fltutor.protocols.masking.messages import Reveal, Survivors, SurvivorSignature, UnmaskRequest
 from fltutor.transcript import SERVER, Phase, client_name
 
 MAX_CLIENTS = 10
@@ -134,6 +140,93 @@ def masked_round(
         settings,
         mask_bits,
     )
+
+
+class Colluder(SecAggClient):
+    """A client on the server's side: it signs any list, and hands over the shares it holds."""
+
+    __slots__ = ()
+
+    def sign(self, survivors: tuple[int, ...]) -> SurvivorSignature:
+        """Sign one more list of survivors, which an honest client does once."""
+        signed = self.session.signed_survivors(self._key_digest, survivors)
+        return SurvivorSignature(
+            self.number, self._identity.sign(signed, purpose=SURVIVORS_PURPOSE)
+        )
+
+    def shares_of(self, dealer: int) -> tuple[Share, Share]:
+        """Both shares that a dealer gave it: of its mask key, and of its self-mask's seed."""
+        return self._held[dealer]
+
+
+def two_lists(rows: np.ndarray, threshold: int, num_colluding: int) -> np.ndarray:
+    """Let a lying server tell one group that client 0 stayed, and another that it left.
+
+    Client 0 is the victim, the last ones collude, and the honest ones are the package's own
+    clients with ``active_server=True``. Each group takes ``threshold`` signatures; the
+    colluding clients sign for both.
+
+    Args:
+        rows: Shape (n, d).
+        threshold: Above 2 n / 3, below n.
+        num_colluding: From 0 to ``threshold - 1``. It takes ``2 * threshold - n``.
+
+    Returns:
+        The row of client 0 as the server computes it, shape (d,).
+
+    Raises:
+        AuthenticationError: If too few signed one list: the clients reveal nothing.
+
+    Example:
+        >>> two_lists(np.eye(5), threshold=4, num_colluding=3)
+        array([1., 0., 0., 0., 0.])
+    """
+    everybody = tuple(range(len(rows)))
+    threshold = as_whole("threshold", threshold, most=len(rows) - 1)
+    colluding = as_whole("num_colluding", num_colluding, least=0, most=threshold - 1)
+    session = Session(len(rows), threshold, active_server=True)
+    identities = [Identity.generate(client_name(i)) for i in everybody]
+    directory = Directory(identity.public for identity in identities)
+    honest = everybody[: len(rows) - colluding]
+    clients = [
+        (SecAggClient if i in honest else Colluder)(i, session, identities[i], directory)
+        for i in everybody
+    ]
+    traitors = clients[len(honest) :]
+
+    server = SecAggServer(session)  # it follows the protocol until the uploads are there
+    for client in clients:
+        server.receive_keys(client.advertise_keys())
+    key_lists = server.key_lists()
+    for client in clients:
+        server.receive_shares(client.deal_shares(key_lists[client.number]))
+    deliveries = server.deliveries()
+    uploads = [client.upload(deliveries[client.number], rows[client.number]) for client in clients]
+
+    def ask(group: tuple[int, ...], survived: tuple[int, ...]) -> list[Reveal]:
+        signatures = [clients[i].sign_survivors(Survivors(survived)) for i in group]
+        signatures += [traitor.sign(survived) for traitor in traitors]
+        dropped = tuple(i for i in everybody if i not in survived)
+        return [
+            clients[i].unmask(UnmaskRequest(survived, dropped, tuple(signatures))) for i in group
+        ]
+
+    needed = threshold - colluding  # honest signatures under each list
+    stayed = ask(honest[:needed], everybody)
+    left = ask(honest[needed : 2 * needed], everybody[1:])
+    seed_shares = [reveal.seed_shares[0] for reveal in stayed]
+    seed_shares += [traitor.shares_of(0)[1] for traitor in traitors]
+    key_shares = [reveal.key_shares[0] for reveal in left]
+    key_shares += [traitor.shares_of(0)[0] for traitor in traitors]
+
+    row, adverts = uploads[0].values.copy(), key_lists[0].adverts
+    prg.add_mask(row, shamir.combine(seed_shares), subtract=True)
+    mask_keys = KeyPair.from_bytes(shamir.combine(key_shares))
+    for peer in everybody[1:]:
+        label = session.mask_label(adverts[0], adverts[peer])
+        seed = derive(agree(mask_keys, adverts[peer].mask_key), label)
+        prg.add_mask(row, seed, subtract=True)  # client 0 added the masks of all later ones
+    return session.grid.decode(row)
 
 
 def exact_from_sums(num_clients: int, seeds: int = 10) -> tuple[np.ndarray, np.ndarray]:

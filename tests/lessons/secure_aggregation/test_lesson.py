@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from fltutor.errors import InvalidParameterError
+from fltutor.errors import AuthenticationError, InvalidParameterError
 from fltutor.fixed_point import DEFAULT_GRID
 from fltutor.lessons.pictures import draw_guesses
 from fltutor.lessons.secure_aggregation.checks import highest_threshold
@@ -17,9 +17,11 @@ from fltutor.lessons.secure_aggregation.runs import (
     exact_from_sums,
     masked_round,
     masks_of,
+    two_lists,
 )
 from fltutor.lessons.single_digits import attack_uploads, one_digit_each, uploads
 from fltutor.protocols import plain_sum, secagg_sum
+from fltutor.protocols.masking import Session
 from fltutor.transcript import Phase
 
 # --- the claims ----------------------------------------------------------------------------------
@@ -131,6 +133,39 @@ def test_each_upload_is_attacked_for_its_own_client():
     assert attack_uploads(cohort, run.transcript).exact.all()
 
 
+# --- two lists of survivors ----------------------------------------------------------------------
+
+SIZES = [(4, 3, 2), (5, 4, 3), (7, 5, 3), (10, 7, 4), (16, 11, 6), (31, 21, 11), (9, 8, 7)]
+
+
+@pytest.mark.parametrize(("clients", "threshold", "colluding"), SIZES, ids=str)
+def test_a_lying_server_unmasks_a_row_with_as_many_colluders_as_two_groups_share(
+    clients, threshold, colluding
+):
+    assert colluding == 2 * threshold - clients
+    session = Session(clients, threshold, active_server=True)
+    assert session.most_colluding == colluding - 1
+    rows = np.random.default_rng(clients).normal(size=(clients, 6))
+    on_the_grid = DEFAULT_GRID.decode(DEFAULT_GRID.encode(rows[0]).values)
+    np.testing.assert_array_equal(two_lists(rows, threshold, colluding), on_the_grid)
+    if colluding + 1 < threshold:  # and with more
+        np.testing.assert_array_equal(two_lists(rows, threshold, colluding + 1), on_the_grid)
+
+
+@pytest.mark.parametrize(("clients", "threshold", "colluding"), SIZES, ids=str)
+def test_with_one_colluder_fewer_the_clients_reveal_nothing(clients, threshold, colluding):
+    rows = np.ones((clients, 6))
+    for fewer in {colluding - 1, colluding // 2, 0}:
+        with pytest.raises(AuthenticationError, match=f"needed {threshold}"):
+            two_lists(rows, threshold, fewer)
+
+
+@pytest.mark.parametrize(("threshold", "colluding"), [(5, 3), (3, 2), (4, 4), (4, -1), (4, True)])
+def test_an_attack_that_makes_no_sense_is_refused(threshold, colluding):
+    with pytest.raises(InvalidParameterError, match=r"threshold|num_colluding"):
+        two_lists(np.ones((5, 2)), threshold, colluding)
+
+
 # --- the explorer and the drawings ---------------------------------------------------------------
 
 
@@ -173,6 +208,17 @@ def test_every_outcome_is_drawn_with_its_numbers(settings):
         assert done.abort in sentence
     else:
         assert f"{done.from_total.exact.sum()} of {len(done.uploaded)} images" in sentence
+
+
+@pytest.mark.parametrize("mask_bits", MASK_BITS)
+def test_the_sentence_says_what_the_picture_says_of_weak_masks(mask_bits):
+    done, figure = masked_round(mask_bits=mask_bits), Figure()
+    sentence = draw_masked_round(figure, done)
+    title = figure.axes[-1].get_title(loc="left")
+    weak = mask_bits < DEFAULT_GRID.ring_bits
+    assert ("if masks were perfect" in title) == weak
+    assert ("If masks were perfect, rows of others known" in sentence) == weak
+    assert ("Rows of others known" in sentence) == (not weak)
 
 
 def test_uploads_are_drawn_with_what_tells_noise_from_data():
