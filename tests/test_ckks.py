@@ -270,6 +270,14 @@ def test_parameters_that_make_no_sense_are_refused(arguments, said):
         Context.generate(*arguments)
 
 
+def test_parameters_of_numpy_become_python_integers():
+    parameters = Parameters(np.int16(4096), np.array([54, 54], np.int8), np.int8(36), np.uint8(64))
+    assert parameters == Parameters()
+    kinds = map(type, (*parameters.modulus_bits, parameters.scale_bits, parameters.max_additions))
+    assert set(kinds) == {int}
+    assert (parameters.largest, parameters.noise) == (Parameters().largest, Parameters().noise)
+
+
 @pytest.mark.parametrize("additions", [0, -1, 2**32, 1.5])
 def test_a_number_of_additions_that_makes_no_sense_is_refused(additions):
     with pytest.raises(InvalidParameterError, match=r"max_additions|integers|would end"):

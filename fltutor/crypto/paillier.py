@@ -33,7 +33,7 @@ import math
 import secrets
 import struct
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, InitVar, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn
 
@@ -67,9 +67,9 @@ _HEAD = struct.Struct("<5s16s3BQHQQ")
 class PublicKey:
     """The modulus n: enough to encrypt, and to compute with ciphertexts.
 
-    Args:
+    Attributes:
         n: The product of two secret primes, of at least 2048 bits.
-        toy: Allow fewer bits, from 128. Such a key protects nothing.
+        toy: Whether fewer bits are allowed, from 128. Such a key protects nothing.
 
     Raises:
         InvalidParameterError: If n is too short, or cannot be such a product.
@@ -83,13 +83,12 @@ class PublicKey:
     """
 
     n: int = field(repr=False)
-    _: KW_ONLY
-    toy: InitVar[bool] = False
+    toy: bool = field(default=False, kw_only=True, repr=False, compare=False)
 
-    def __post_init__(self, toy: bool):
+    def __post_init__(self):
         if not _is_whole(self.n) or self.n % 2 == 0 or self.n < 0:
             raise InvalidParameterError("n must be an odd integer, the product of two primes")
-        if self.bits < MIN_BITS and not toy:
+        if self.bits < MIN_BITS and not self.toy:
             raise InvalidParameterError(
                 f"n must have at least {MIN_BITS} bits, got {self.bits}; for a lesson, say toy=True"
             )
