@@ -16,19 +16,32 @@ that every client dealt to the others beforehand. Rounds, after Bonawitz et al. 
 5. *unmasking*: for each client, the others reveal their share of its seed (it uploaded) or
    of its mask key (it left), never both: both would unmask its row.
 
-**Who learns what.** The server learns the sum of the rows that arrived, as long as fewer
-than ``threshold`` clients collude with it. So does whoever hears every message, unless
-they travel over channels. Clients learn nothing of each other's rows.
-The sum itself may say a lot about a row; see notebooks 08 and 10.
+**Who learns what.** The server learns the sum of the rows that arrived, and who sent them. So
+does whoever hears every message, unless they travel over channels. Clients learn nothing of
+each other's rows. The sum itself may say a lot about a row; see notebooks 08 and 10.
 
-**Two kinds of server.** By default the server may be curious, but it follows the protocol:
-the threshold must exceed n / 2. With ``active_server=True`` it may lie about keys and about
-who left: keys are signed by identities it does not control, survivor lists are compared by
-signatures, and the threshold must exceed 2 n / 3. In either case an honest client refuses
-messages that contradict each other. For many clients and a server that follows the protocol,
-:func:`neighbour_graph` lets each share masks with few others. Nothing here stops a *client*
-from sending a senseless row, or a server from inventing clients if it writes the directory
-of identities.
+**How many may collude.** With n clients and threshold t, :attr:`Session.most_colluding` of them
+may tell the server all they have, and it still learns no more than the sum of the others:
+
+* By default the server may be *curious*, but it follows the protocol: t must exceed n / 2, and
+  fewer than t may collude.
+* With ``active_server=True`` it may *lie* about keys and about who left: keys are signed by
+  identities it does not control, survivor lists are compared by signatures, and t must exceed
+  2 n / 3. Fewer than 2 t - n may collude, which is at least a third. For it can tell one group of t
+  clients that somebody stayed, another that it left, and 2 t - n clients are in both groups.
+  It may also choose whom to leave out: the sum holds the rows of t clients, colluding ones among them.
+* With a :func:`neighbour_graph` each client shares masks with few others, for many clients and a
+  curious server: as many may collude as the graph was derived for, but for a small chance.
+
+**What is trusted.** The session comes from somebody whom the clients trust, see
+:mod:`fltutor.protocols.masking.session`; so does the directory of identities, since a server
+that writes it could invent all clients but one. An honest client refuses messages that
+contradict each other, and the server goes on without a client whose messages are refused, see
+:meth:`SecAggServer.exclude`. Uploads and revealed shares are not signed: they need channels that
+*authenticate*, not only ones that hide, or whoever can alter an upload alters the sum. Where
+masks do not cancel, the total is most likely beyond what so many rows can add up to, and is
+refused: on the default grid, one coordinate of noise passes with a chance of n / 65,536, and d
+coordinates with that to the power of d. Nothing here stops a *client* from sending a senseless row.
 
 For teaching only: the cryptography is vetted except for the shares, whose
 integer arithmetic takes time that depends on the secrets; memory is not wiped.

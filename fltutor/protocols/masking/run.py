@@ -67,9 +67,10 @@ def secagg_sum(
     All clients and the server run in this process, each as an object of its own with
     its own secrets; nothing else is simulated. Keys are fresh for each call.
 
-    Who learns what: the server learns the sum, as long as fewer than ``threshold``
-    clients collude with it. So does whoever hears every message, since the channel to the
-    server is not sealed here. Clients learn nothing of each other's rows.
+    Who learns what: the server learns the sum, as long as few clients collude with it: fewer
+    than ``threshold`` if it follows the protocol; with ``active_server``, for n clients, fewer than
+    ``2 * threshold - n``. So does whoever hears every message, since the channel to the server is
+    not sealed here. Clients learn nothing of each other's rows.
     See :mod:`fltutor.protocols.masking` for what is assumed of the server.
 
     Args:
@@ -99,6 +100,7 @@ def secagg_sum(
             names the client.
         TooFewClients: If fewer than the threshold are left in some phase. Its
             ``transcript`` holds what was said until then.
+        ProtocolAbort: If the total is beyond what so many rows can add up to.
 
     Example:
         >>> rows = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])

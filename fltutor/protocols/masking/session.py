@@ -35,8 +35,9 @@ class Session:
     Attributes:
         num_clients: How many clients are invited, numbered from 0.
         threshold: How many must stay to the end, and how many shares recover a secret:
-            above ``num_clients / 2``, or ``2 * num_clients / 3`` against an active server.
-            With a ``graph`` it is the graph's.
+            above ``num_clients / 2``, or ``2 * num_clients / 3`` against an active server, so
+            that a third may collude with it; see :attr:`most_colluding`. With a ``graph`` it
+            is the graph's.
         graph: Masks with these neighbours only, instead of with everybody; see
             :func:`~fltutor.protocols.masking.graph.neighbour_graph`. Semi-honest server only.
         grid: How real numbers become ring elements.
