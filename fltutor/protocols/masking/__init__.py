@@ -29,7 +29,8 @@ may tell the server all they have, and it still learns no more than the sum of t
   identities it does not control, survivor lists are compared by signatures, and t must exceed
   2 n / 3. Fewer than 2 t - n may collude, which is at least a third. For it can tell one group of t
   clients that somebody stayed, another that it left, and 2 t - n clients are in both groups.
-  It may also choose whom to leave out: the sum holds the rows of t clients, colluding ones among them.
+  It may also choose whom to leave out: the sum holds t rows or more, those of colluding clients
+  among them.
 * With a :func:`neighbour_graph` each client shares masks with few others, for many clients and a
   curious server: as many may collude as the graph was derived for, but for a small chance.
 
