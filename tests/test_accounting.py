@@ -1,11 +1,16 @@
 """Epsilons agree with the literature, with dp-accounting and with exact formulas."""
 
+import dataclasses
 import itertools
 import math
 import re
 import subprocess
 import sys
+import tracemalloc
 import warnings
+from collections.abc import Hashable
+from decimal import Decimal
+from fractions import Fraction
 
 import dp_accounting
 import mpmath
@@ -26,7 +31,7 @@ from hypothesis import strategies as st
 from scipy.special import log_ndtr
 
 from fltutor.errors import InvalidParameterError
-from fltutor.privacy import renyi
+from fltutor.privacy import accounting, renyi
 from fltutor.privacy.accounting import (
     _SUPPORTED,
     ORDERS,
@@ -37,6 +42,26 @@ from fltutor.privacy.accounting import (
     epsilon_of_rounds,
     noise_multiplier_for,
 )
+from fltutor.privacy.auditing import (
+    clopper_pearson,
+    epsilon_lower_bound,
+    one_run_audit,
+    one_run_epsilon,
+    one_run_p_value,
+    plant_canaries,
+    two_world_audit,
+)
+from fltutor.privacy.budget import PrivacyBudget
+from fltutor.privacy.calibration import analytic_noise_multiplier, gaussian_delta
+from fltutor.privacy.discrete import (
+    delta_of_sampling,
+    discrete_gaussian,
+    discrete_gaussian_mechanism,
+    largest_draw,
+    sampling_distance,
+)
+from fltutor.privacy.losses import measured_delta, most_right, privacy_losses
+from fltutor.privacy.mechanisms import gaussian_mechanism
 
 ADD_OR_REMOVE = NeighboringRelation.ADD_OR_REMOVE_ONE
 REPLACE = NeighboringRelation.REPLACE_ONE
@@ -653,3 +678,239 @@ def test_the_series_of_all_orders_are_added_up_together(noise, monkeypatch):
 def test_orders_that_do_not_converge_stay_out_of_the_notebook(capfd):
     epsilon(30, 1.0123, 0.2)  # dp-accounting logs a line for each order below 1.8
     assert "converge" not in "".join(capfd.readouterr())
+
+
+# --- numbers of any type ------------------------------------------------------
+# A float16 noise multiplier once gave an epsilon below the truth, and the cache handed it to
+# everybody who asked later with a Python float.
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+SCORES = np.arange(20.0)
+POISSON = {"noise_multiplier": 1.1, "delta": 0.011, "sampling_rate": 0.3, "sampling": "poisson"}
+REPLACED = POISSON | FIXED_SIZE
+WHOLE_SUM = {"noise_multiplier": 1.1, "sensitivity": 2.3}
+JUDGED = {"delta": 0.011, "confidence": 0.93}
+CALLS = {
+    "epsilon_after": (epsilon_after, {"rounds": 30, "num_clients": 10} | POISSON),
+    "epsilon_after, fixed size": (epsilon_after, {"rounds": 30} | REPLACED),
+    "epsilon_after, moments": (epsilon_after, {"rounds": 3, "accountant": "moments"} | POISSON),
+    "epsilon_after, pld": (epsilon_after, {"rounds": 3, "accountant": "pld"} | POISSON),
+    "epsilon_of_rounds": (
+        lambda noise_multiplier, rounds, **other: epsilon_of_rounds(
+            {noise_multiplier: rounds}, **other
+        ),
+        {"rounds": 30} | POISSON,
+    ),
+    "budget_curve": (budget_curve, {"max_rounds": 7} | POISSON),
+    "noise_multiplier_for": (
+        noise_multiplier_for,
+        {"target_epsilon": 2.1, "rounds": 30, "delta": 0.011},
+    ),
+    "PrivacyBudget": (
+        lambda epsilon, noise_multiplier, **other: (
+            budget := PrivacyBudget(epsilon, **other),
+            budget.charge(noise_multiplier),
+            budget.charge(noise_multiplier),
+            budget.rounds_left(noise_multiplier),
+        )[1:],
+        {"epsilon": 9.1} | POISSON,
+    ),
+    "gaussian_delta": (gaussian_delta, {"epsilon": 0.9, "noise_multiplier": 1.1}),
+    "analytic_noise_multiplier": (analytic_noise_multiplier, {"epsilon": 0.9, "delta": 0.011}),
+    "privacy_losses": (
+        lambda **all: privacy_losses(rng=rng(), **all),
+        {"runs": 5, "rounds": 9, "noise_multiplier": 1.1, "sampling_rate": 0.3},
+    ),
+    "measured_delta": (lambda epsilon: measured_delta(SCORES / 9, epsilon), {"epsilon": 0.9}),
+    "most_right": (most_right, {"epsilon": 0.9, "delta": 0.011}),
+    "gaussian_mechanism": (
+        lambda **all: gaussian_mechanism(SCORES, rng=rng(), **all),
+        WHOLE_SUM,
+    ),
+    "discrete_gaussian_mechanism": (
+        lambda **all: discrete_gaussian_mechanism(np.arange(9), rng=rng(), **all),
+        WHOLE_SUM,
+    ),
+    "discrete_gaussian": (
+        lambda **all: discrete_gaussian(rng=rng(), **all),
+        {"sigma": 3.3, "size": 9},
+    ),
+    "sampling_distance": (sampling_distance, {"sigma": 3.3}),
+    "largest_draw": (largest_draw, {"sigma": 3.3}),
+    "delta_of_sampling": (delta_of_sampling, {"epsilon": 0.9, "sigma": 3.3, "num_draws": 9}),
+    "renyi.gaussian": (renyi.gaussian, {"noise": 1.1}),
+    "renyi.poisson": (renyi.poisson, {"noise": 1.1, "rate": 0.3}),
+    "renyi.fixed_size": (renyi.fixed_size, {"noise": 1.1, "rate": 0.3}),
+    "clopper_pearson": (clopper_pearson, {"count": 9, "trials": 100, "confidence": 0.93}),
+    "epsilon_lower_bound": (
+        epsilon_lower_bound,
+        {"false_positives": 3, "out_trials": 90, "false_negatives": 9, "in_trials": 100} | JUDGED,
+    ),
+    "one_run_p_value": (
+        one_run_p_value,
+        {"correct": 70, "guesses": 90, "canaries": 100, "epsilon": 0.9, "delta": 0.011},
+    ),
+    "one_run_epsilon": (one_run_epsilon, {"correct": 80, "guesses": 90, "canaries": 100} | JUDGED),
+    "two_world_audit": (lambda **all: two_world_audit(SCORES, SCORES + 9, **all), JUDGED),
+    "one_run_audit": (
+        lambda **all: one_run_audit(SCORES, SCORES > 9, **all),
+        {"guesses": 18} | JUDGED,
+    ),
+    "plant_canaries": (
+        lambda **all: plant_canaries(rng=rng(), **all),
+        {"num_canaries": 3, "dimension": 9, "norm": 2.3},
+    ),
+}
+COUNTS = {"count", "false_positives", "false_negatives"}  # these may be arrays
+ARGUMENTS = [
+    (call, name)
+    for call, (_, arguments) in CALLS.items()
+    for name, value in arguments.items()
+    if not isinstance(value, str)
+]
+
+
+def forget():
+    for cached in (_rdp_of_one_round, accounting._epsilon_by_pld, accounting._epsilon_of_gaussian):
+        cached.cache_clear()
+
+
+def plain(result):
+    """What came out, as something that NumPy can compare, number by number and type by type."""
+    if dataclasses.is_dataclass(result):
+        result = dataclasses.astuple(result)
+    if isinstance(result, tuple):
+        return [plain(part) for part in result]
+    return result if isinstance(result, np.ndarray) else (type(result), result)
+
+
+@pytest.mark.filterwarnings("ignore:delta = :UserWarning")
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS, ids=str)
+def test_a_number_counts_as_the_python_number_that_it_is(call, name):
+    function, arguments = CALLS[call]
+    value = arguments[name]
+    if isinstance(value, int):
+        types = [np.int8, np.uint8, np.int16, np.int64]
+    else:
+        types = [np.float16, np.float32, np.longdouble, Fraction]
+    for low in types:
+        number = low(value)
+        forget()
+        got = plain(function(**arguments | {name: number}))
+        again = plain(function(**arguments | {name: type(value)(number)}))  # what the cache has
+        forget()
+        np.testing.assert_equal(got, plain(function(**arguments | {name: type(value)(number)})))
+        np.testing.assert_equal(again, got)
+
+
+@pytest.mark.parametrize(("call", "name"), ARGUMENTS, ids=str)
+def test_what_is_no_number_is_refused_by_name(call, name):
+    function, arguments = CALLS[call]
+    bad = [True, np.True_, "1", None, math.nan, 1j, [1], np.array([1, 2]), Decimal(1), pytest]
+    if isinstance(arguments[name], int):
+        bad += [2.0, np.float64(2), -1, -(10**30)]
+    else:
+        bad += [np.array(0.5), np.longdouble("1e4000"), -1.0, 10**400]
+    if name in COUNTS:
+        bad = [value for value in bad if not isinstance(value, list | np.ndarray)]
+    if name == "num_clients" or call == "PrivacyBudget":
+        bad.remove(None)
+    if name == "epsilon":  # where it may be infinite, this one is
+        bad = [value for value in bad if not isinstance(value, np.longdouble)]
+    if call == "epsilon_of_rounds":
+        bad = [value for value in bad if isinstance(value, Hashable)]
+    for value in bad:
+        with pytest.raises(InvalidParameterError, match=name):
+            function(**arguments | {name: value})
+
+
+@pytest.mark.parametrize("call", [epsilon_after, epsilon_of_rounds, budget_curve])
+@pytest.mark.parametrize("name", ["sampling", "accountant", "adjacency"])
+@pytest.mark.parametrize("bad", [None, 3, ["rdp"], np.array(["rdp", "pld"])], ids=repr)
+def test_names_of_no_combination_are_refused(call, name, bad):
+    first = ({1.0: 3},) if call is epsilon_of_rounds else (3,)
+    if call is budget_curve:
+        first = (1.0, 3)
+    noise = {"noise_multiplier": 1.0} if call is epsilon_after else {}
+    with pytest.raises(InvalidParameterError, match="is not supported; what is"):
+        call(*first, delta=1e-3, **noise, **{name: bad})
+
+
+@pytest.mark.parametrize("bad", [None, ["client"], np.array(["client", "example"])], ids=repr)
+def test_units_that_there_are_not_are_refused(bad):
+    with pytest.raises(InvalidParameterError, match="unit must be one of client, example"):
+        epsilon_after(3, noise_multiplier=1.0, delta=1e-3, unit=bad)
+
+
+@pytest.mark.parametrize("bad", [3, [(1.0, 3)], None])
+def test_rounds_of_each_noise_are_a_mapping(bad):
+    with pytest.raises(InvalidParameterError, match="rounds must map noise multipliers"):
+        epsilon_of_rounds(bad, delta=1e-3)
+
+
+DRAWS = {
+    "privacy_losses": lambda rng: privacy_losses(5, 9, 1.1, 0.3, rng),
+    "gaussian_mechanism": lambda rng: gaussian_mechanism(1.0, 1.0, 1.0, rng),
+    "discrete_gaussian": lambda rng: discrete_gaussian(3.3, 9, rng),
+    "discrete_gaussian_mechanism": lambda rng: discrete_gaussian_mechanism(1, 1.0, 1.0, rng),
+    "plant_canaries": lambda rng: plant_canaries(3, 9, norm=1.0, rng=rng),
+}
+NO_GENERATORS = [0, 7, True, "os", np.random, np.random.RandomState(0), np.random.SeedSequence(0)]
+
+
+@pytest.mark.parametrize("call", DRAWS)
+@pytest.mark.parametrize("bad", [*NO_GENERATORS, np.random.PCG64(0)], ids=lambda bad: str(bad)[:20])
+def test_random_numbers_come_from_a_generator(call, bad):
+    with pytest.raises(InvalidParameterError, match=r"write rng=np\.random\.default_rng\("):
+        DRAWS[call](bad)
+
+
+ARRAYS = {
+    "losses": lambda array: measured_delta(array, 0.5),
+    "value": lambda array: gaussian_mechanism(array, 1.0, 1.0),
+    "without": lambda array: two_world_audit(array, SCORES, delta=0.0),
+    "with_canary": lambda array: two_world_audit(SCORES, array, delta=0.0),
+    "scores": lambda array: one_run_audit(array, np.ones(2, bool), guesses=1, delta=0.0),
+}
+
+
+@pytest.mark.parametrize("name", ARRAYS)
+@pytest.mark.parametrize(
+    "bad",
+    [
+        np.ma.masked_equal([0.5, -1.0], -1.0),
+        [np.ma.masked, 1.0],
+        np.array([True, False]),
+        np.array([1j, 2]),
+        np.array(["1", "2"]),
+        np.array([None, 1.0]),
+        [[1.0], [1.0, 2.0]],
+    ],
+    ids=lambda bad: f"{type(bad).__name__} {getattr(bad, 'dtype', '')}",
+)
+def test_what_is_no_array_of_numbers_is_refused_by_name(name, bad):
+    with pytest.raises(InvalidParameterError, match=f"{name} (must|is a masked)"):
+        ARRAYS[name](bad)
+
+
+def test_a_long_curve_takes_little_memory():
+    # tracemalloc counts every array of NumPy; before, a million rounds took 5 GB
+    tracemalloc.start()
+    try:
+        curve = budget_curve(1.0, 10**6, delta=1e-5)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 2 * curve.nbytes + 20e6  # the curve itself has 8 MB
+    for rounds in (1, 1023, 1024, 1025, 10**6):
+        assert curve[rounds] == epsilon_after(rounds, noise_multiplier=1.0, delta=1e-5).epsilon
+    assert (np.diff(curve) >= 0).all()
+
+
+def test_more_rounds_than_fit_into_memory_are_refused():
+    with pytest.raises(InvalidParameterError, match="max_rounds must be a whole number from 0 to"):
+        budget_curve(1.0, 10**12, delta=1e-5)

@@ -167,7 +167,7 @@ def epsilon_after(
         https://arxiv.org/abs/2207.04380
     """
     return epsilon_of_rounds(
-        {noise_multiplier: rounds},
+        {_checked_noise(noise_multiplier): rounds},
         delta=delta,
         sampling_rate=sampling_rate,
         sampling=sampling,

@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole, not_finite
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.packages import load
-from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent
-from fltutor.vectors import as_updates
+from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent, check_unit
+from fltutor.vectors import as_updates, row_norms
 
 Mechanism = Callable[[np.ndarray], np.ndarray]
 """``mechanism(updates)``: from (n, d) to (d,)."""
@@ -129,13 +130,9 @@ def clopper_pearson(
         Clopper and Pearson, Biometrika 26(4), 1934. https://doi.org/10.1093/biomet/26.4.404
     """
     betaincinv = load("scipy.special", "scipy").betaincinv
-    trials = _require_count("trials", trials, least=1)
-    _require_confidence(confidence)
-    count = np.asarray(count)
-    if count.dtype.kind not in "iu" or (count < 0).any() or (count > trials).any():
-        raise InvalidParameterError(
-            f"count must be whole numbers from 0 to {trials} trials, got {count}"
-        )
+    trials = as_whole("trials", trials, least=1)
+    confidence = as_real("confidence", confidence, above=0, below=1)
+    count = _as_counts("count", count, trials)
     failed = 1 - confidence
     low = betaincinv(np.maximum(count, 1), trials - count + 1, failed)
     high = betaincinv(count + 1, np.maximum(trials - count, 1), confidence)
@@ -182,8 +179,12 @@ def epsilon_lower_bound(
         Jagielski et al., NeurIPS 2020. https://arxiv.org/abs/2006.07709.
         Kairouz et al., ICML 2015, on hypothesis testing. https://arxiv.org/abs/1311.0776
     """
-    _require_delta(delta)
-    _require_confidence(confidence)
+    delta = as_real("delta", delta, least=0, below=1)
+    confidence = as_real("confidence", confidence, above=0, below=1)
+    out_trials = as_whole("out_trials", out_trials, least=1)
+    in_trials = as_whole("in_trials", in_trials, least=1)
+    false_positives = _as_counts("false_positives", false_positives, out_trials)
+    false_negatives = _as_counts("false_negatives", false_negatives, in_trials)
     each = 1 - (1 - confidence) / 2
     _, fpr = clopper_pearson(false_positives, out_trials, confidence=each)
     _, fnr = clopper_pearson(false_negatives, in_trials, confidence=each)
@@ -211,15 +212,17 @@ class Canaries:
 
     def __post_init__(self):
         updates = as_updates(self.updates)
-        norms = np.linalg.norm(updates.astype(np.float64), axis=1)
+        norms = row_norms(updates)
         if not (np.isfinite(norms) & (norms > 0)).all():
             raise InvalidUpdateError("each canary must send finite numbers, not all of them zero")
-        included = np.asarray(self.included)
+        included = as_array("included", self.included)
         if included.dtype != bool or included.shape != (len(updates),):
             raise InvalidParameterError(
                 f"included must be bool of shape ({len(updates)},), got {included.dtype} of "
                 f"shape {included.shape}"
             )
+        object.__setattr__(self, "updates", updates)
+        object.__setattr__(self, "included", included)
 
     def join(self, updates: np.ndarray, round_number: int) -> np.ndarray:
         """Append the rows of the canaries that take part, (n, d) to (n + included, d).
@@ -230,15 +233,20 @@ class Canaries:
             array([[ 1.,  1.],
                    [-2., -0.]])
         """
-        updates = np.asarray(updates)
-        if updates.ndim != 2 or updates.shape[1] != self.updates.shape[1]:
+        updates = as_updates(updates, allow_empty=True)
+        round_number = as_whole("round_number", round_number, least=0)
+        if updates.shape[1] != self.updates.shape[1]:
             raise InvalidUpdateError(
                 f"updates must have shape (n, {self.updates.shape[1]}) like the canaries, got "
                 f"{updates.shape}"
             )
         sign = -1.0 if round_number % 2 else 1.0
-        rows = sign * self.updates[self.included]
-        return np.concatenate([updates, rows.astype(updates.dtype)])
+        dtype = np.promote_types(updates.dtype, np.float32)  # as rows are sent
+        with np.errstate(over="ignore"):
+            rows = (sign * self.updates[self.included]).astype(dtype)
+        if bad := not_finite(rows):  # a mechanism may count it as zero, and find no fault
+            raise InvalidUpdateError(f"what a canary sends must be finite, got {bad}")
+        return np.concatenate([updates, rows])
 
     def scores(self, released: np.ndarray) -> np.ndarray:
         """Score each canary by what was released, higher for "in".
@@ -255,16 +263,14 @@ class Canaries:
             >>> canaries.scores(np.array([[5.0, 0.1], [4.0, 0.2]]))
             array([1.])
         """
-        released = np.asarray(released, dtype=np.float64)
+        released = as_numbers("what was released", released, InvalidUpdateError)
+        released = released.astype(np.float64)
         if released.ndim != 2 or released.shape[1] != self.updates.shape[1] or not len(released):
             raise InvalidUpdateError(
                 f"released must have shape (rounds, {self.updates.shape[1]}), got {released.shape}"
             )
-        if not np.isfinite(released).all():
-            raise InvalidUpdateError("what was released must be finite, got NaN or Inf")
         signs = np.where(np.arange(len(released)) % 2, -1.0, 1.0)
-        norms = np.linalg.norm(self.updates.astype(np.float64), axis=1)
-        return self.updates @ (signs @ released) / norms
+        return self.updates @ (signs @ released) / row_norms(self.updates)
 
 
 def plant_canaries(
@@ -296,10 +302,10 @@ def plant_canaries(
         https://arxiv.org/abs/2305.08846. Random directions in federated learning: Andrew
         et al., ICLR 2024. https://arxiv.org/abs/2302.03098
     """
-    _require_count("dimension", dimension, least=1)
-    _require_count("num_canaries", num_canaries, least=1, most=dimension)
-    if not 0 < norm < math.inf:
-        raise InvalidParameterError(f"norm must be positive and finite, got {norm}")
+    dimension = as_whole("dimension", dimension, least=1)
+    num_canaries = as_whole("num_canaries", num_canaries, least=1, most=dimension)
+    norm = as_real("norm", norm, above=0)
+    rng = as_generator("rng", rng)
     directions, _ = np.linalg.qr(rng.standard_normal((dimension, num_canaries)))
     return Canaries(norm * directions.T, rng.random(num_canaries) < 0.5)
 
@@ -320,12 +326,12 @@ def play(start: Callable[[], Mechanism], honest: np.ndarray, canaries: Canaries)
         >>> play(lambda: lambda updates: updates.sum(axis=0), np.zeros((4, 3, 2)), canary)
         array([4.])
     """
-    honest = np.asarray(honest)
+    honest = as_array("honest", honest, InvalidUpdateError)
     if honest.ndim != 3 or len(honest) == 0:
         raise InvalidUpdateError(f"honest must have shape (rounds, n, d), got {honest.shape}")
     mechanism = start()
     released = [mechanism(canaries.join(sent, number)) for number, sent in enumerate(honest)]
-    return canaries.scores(np.array(released))
+    return canaries.scores(released)
 
 
 def two_world_scores(
@@ -355,8 +361,9 @@ def two_world_scores(
         ...                  np.ones(1), runs=3)
         (array([0., 0., 0.]), array([2., 2., 2.]))
     """
-    if isinstance(runs, int | np.integer):
-        runs = range(_require_count("runs", runs, least=1))
+    if not isinstance(runs, Iterable):
+        runs = range(as_whole("runs", runs, least=1))
+    canary = as_array("canary", canary, InvalidUpdateError)
     out, present = (Canaries(np.atleast_2d(canary), np.array([coin])) for coin in (False, True))
     pairs = [(play(start, honest, out)[0], play(start, honest, present)[0]) for _ in runs]
     if not pairs:
@@ -400,8 +407,9 @@ def two_world_audit(
         Jagielski et al., NeurIPS 2020, with the threshold
         chosen on separate runs. https://arxiv.org/abs/2006.07709
     """
-    _require_delta(delta)
-    _require_confidence(confidence)
+    delta = as_real("delta", delta, least=0, below=1)
+    confidence = as_real("confidence", confidence, above=0, below=1)
+    check_unit(unit)
     without, with_canary = _scores("without", without), _scores("with_canary", with_canary)
     pilot_out, pilot_in = max(len(without) // PILOT, 1), max(len(with_canary) // PILOT, 1)
     threshold = _best_threshold(without[:pilot_out], with_canary[:pilot_in], delta, confidence)
@@ -480,12 +488,11 @@ def one_run_p_value(
         https://arxiv.org/abs/2305.08846
     """
     binom = load("scipy.stats", "scipy").binom
-    canaries = _require_count("canaries", canaries, least=1)
-    guesses = _require_count("guesses", guesses, most=canaries)
-    correct = _require_count("correct", correct, most=guesses)
-    _require_delta(delta)
-    if not 0 <= epsilon < math.inf:
-        raise InvalidParameterError(f"epsilon must be 0 or more and finite, got {epsilon}")
+    canaries = as_whole("canaries", canaries, least=1)
+    guesses = as_whole("guesses", guesses, least=0, most=canaries)
+    correct = as_whole("correct", correct, least=0, most=guesses)
+    delta = as_real("delta", delta, least=0, below=1)
+    epsilon = as_real("epsilon", epsilon, least=0)
     bias = 1 / (1 + math.exp(-epsilon))
     p_value = binom.sf(correct - 1, guesses, bias)  # P[Binomial >= correct]
     if delta > 0 and correct > 0:
@@ -518,7 +525,7 @@ def one_run_epsilon(
         Steinke, Nasr and Jagielski, NeurIPS 2023, Appendix D, where the example stands.
         https://arxiv.org/abs/2305.08846
     """
-    _require_confidence(confidence)
+    confidence = as_real("confidence", confidence, above=0, below=1)
 
     def is_refuted(epsilon: float) -> bool:
         p_value = one_run_p_value(correct, guesses, canaries, epsilon=epsilon, delta=delta)
@@ -571,13 +578,16 @@ def one_run_audit(
     Reference:
         Steinke, Nasr and Jagielski, NeurIPS 2023, Algorithm 1. https://arxiv.org/abs/2305.08846
     """
-    scores, included = _scores("scores", scores, least=1), np.asarray(included)
+    scores, included = _scores("scores", scores, least=1), as_array("included", included)
     if included.dtype != bool or included.shape != scores.shape:
         raise InvalidParameterError(
             f"included must be bool of shape {scores.shape}, got {included.dtype} of shape "
             f"{included.shape}"
         )
-    guesses = _require_count("guesses", guesses, most=len(scores))
+    guesses = as_whole("guesses", guesses, least=0, most=len(scores))
+    delta = as_real("delta", delta, least=0, below=1)
+    confidence = as_real("confidence", confidence, above=0, below=1)
+    check_unit(unit)
     order = np.argsort(scores, kind="stable")
     said_out, said_in = order[: guesses // 2], order[len(scores) - (guesses + 1) // 2 :]
     correct = int((~included[said_out]).sum() + included[said_in].sum())
@@ -586,28 +596,19 @@ def one_run_audit(
     return AuditResult(bound, delta, confidence, guesses, correct, experiment, unit)
 
 
+def _as_counts(name: str, count: np.ndarray | int, trials: int) -> np.ndarray:
+    """The counts as int64: in few bits ``count + 1`` would wrap around."""
+    count = as_array(name, count)
+    if count.dtype.kind not in "iu" or (count < 0).any() or (count > trials).any():
+        raise InvalidParameterError(
+            f"{name} must be whole numbers from 0 to {trials} trials, got {count}"
+        )
+    return count.astype(np.int64)
+
+
 def _scores(name: str, scores: np.ndarray, least: int = 2) -> np.ndarray:
-    scores = np.asarray(scores)
+    """The scores as float64: in few bits a threshold between two of them would wrap around."""
+    scores = as_numbers(name, scores).astype(np.float64)
     if scores.ndim != 1 or len(scores) < least:
         raise InvalidParameterError(f"{name} must hold {least} scores or more, got {scores.shape}")
-    if scores.dtype.kind not in "fiu" or not np.isfinite(scores).all():
-        raise InvalidParameterError(f"{name} must be finite numbers, got NaN, Inf or no numbers")
     return scores
-
-
-def _require_count(name: str, value: int, *, least: int = 0, most: int | None = None) -> int:
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)
-    if not whole or value < least or (most is not None and value > most):
-        needed = f"{least} or more" if most is None else f"from {least} to {most}"
-        raise InvalidParameterError(f"{name} must be a whole number, {needed}, got {value!r}")
-    return int(value)
-
-
-def _require_delta(delta: float) -> None:
-    if not 0 <= delta < 1:
-        raise InvalidParameterError(f"delta must be 0 or more and below 1, got {delta}")
-
-
-def _require_confidence(confidence: float) -> None:
-    if not 0 < confidence < 1:
-        raise InvalidParameterError(f"confidence must be above 0 and below 1, got {confidence}")
