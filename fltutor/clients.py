@@ -76,10 +76,18 @@ def local_batches(
     """
     batch_size = as_whole("batch_size", batch_size, least=1)
     local_epochs = as_whole("local_epochs", local_epochs, least=1)
-    as_generator("rng", rng)
+    return shuffled_batches(
+        as_parts(parts, None), batch_size, local_epochs, as_generator("rng", rng)
+    )
+
+
+def shuffled_batches(
+    parts: Sequence[np.ndarray], batch_size: int, local_epochs: int, rng: np.random.Generator
+) -> list[np.ndarray]:
+    """What :func:`local_batches` gives, of arguments that are checked already."""
     return [
         np.concatenate([_in_steps(rng.permutation(part), batch_size) for _ in range(local_epochs)])
-        for part in as_parts(parts, None)
+        for part in parts
     ]
 
 

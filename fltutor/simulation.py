@@ -14,7 +14,7 @@ import numpy as np
 from fltutor.aggregation import AdaptiveClip, AggregateResult, mean
 from fltutor.aggregation.arguments import bound_in, takes, wants
 from fltutor.border import as_generator, as_real, as_whole
-from fltutor.clients import control_changes, local_batches, train_cohort
+from fltutor.clients import control_changes, shuffled_batches, train_cohort
 from fltutor.data import Dataset, as_examples, as_labels, as_parts
 from fltutor.errors import (
     BudgetExceededError,
@@ -253,8 +253,8 @@ def run_round(
         parts=parts,
         learning_rate=learning_rate,
         rng=as_generator("rng", rng),
-        batch_size=batch_size,
-        local_epochs=local_epochs,
+        batch_size=as_whole("batch_size", batch_size, least=1),
+        local_epochs=as_whole("local_epochs", local_epochs, least=1),
         weigh_by_examples=weigh_by_examples,
         aggregate=aggregate,
         server_optimizer=server_optimizer or sgd(1.0),
@@ -291,14 +291,14 @@ def _one_round(
     controls = _checked_controls(state, scaffold, weights, proximal_mu)
     if "dropped" in passed_on:
         leavers = passed_on["dropped"]
-        rows = {row: leavers[client] for row, client in enumerate(cohort) if client in leavers}
-        passed_on = passed_on | {"dropped": rows}
+        by_row = {row: leavers[client] for row, client in enumerate(cohort) if client in leavers}
+        passed_on = passed_on | {"dropped": by_row}
     for name, value in (("cohort", tuple(cohort)), ("num_clients", len(parts))):
         if wants(aggregate, name):
             passed_on = passed_on | {name: value}
     with _errors_of(cohort):
         if own:
-            batches = local_batches(own, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
+            batches = shuffled_batches(own, batch_size, local_epochs, rng)
             rows = train_cohort(
                 model,
                 state.params,
@@ -544,8 +544,8 @@ def federated_rounds(
         data=data,
         parts=parts,
         learning_rate=learning_rate,
-        batch_size=batch_size,
-        local_epochs=local_epochs,
+        batch_size=as_whole("batch_size", batch_size, least=1),
+        local_epochs=as_whole("local_epochs", local_epochs, least=1),
         weigh_by_examples=weigh_by_examples,
         aggregate=aggregate,
         server_optimizer=server_optimizer,

@@ -31,6 +31,12 @@ def wants(function: Callable, name: str) -> bool:
         >>> wants(lambda updates, weights, cohort: updates, "cohort")
         True
     """
+    inner = function
+    while isinstance(inner, partial):
+        inner = inner.func
+    code = getattr(inner, "__code__", None)
+    if code is not None and name not in code.co_varnames:  # as nearly always, and quick to see
+        return False
     try:
         parameters = inspect.signature(function, follow_wrapped=False).parameters
     except (TypeError, ValueError):
