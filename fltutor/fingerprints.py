@@ -182,7 +182,7 @@ def graph_digest(graph: Any) -> bytes:
     library = {function.signature.name: function for function in definition.library.function}
     known: dict[str, str] = {}
 
-    def describe(nodes: Any, inputs: list[str], outputs: list[str]) -> str:
+    def describe(nodes: Any, inputs: list[str], named: list[str]) -> str:
         """A graph as text, with its nodes numbered in the order in which they were made."""
         numbers = {name: str(number) for number, name in enumerate(inputs)}
         for node in nodes:
@@ -196,7 +196,7 @@ def graph_digest(graph: Any) -> bytes:
             [node.op, *map(numbered, node.input), *map(setting, sorted(node.attr.items()))]
             for node in nodes
         ]
-        return repr((lines, list(map(numbered, outputs))))
+        return repr((lines, list(map(numbered, named))))
 
     def setting(item: tuple[str, Any]) -> str:
         name, value = item
@@ -213,8 +213,7 @@ def graph_digest(graph: Any) -> bytes:
             known[name] = hashlib.sha256(text.encode()).hexdigest()
         return known[name]
 
-    text = describe(definition.node, [], [output.name for output in graph.outputs])
-    constants = [
-        (placeholder.op.name, outside.numpy().tobytes()) for outside, placeholder in graph.captures
-    ]
+    constants = [outside.numpy().tobytes() for outside, _ in graph.captures]
+    named = [*graph.outputs, *(inside for _, inside in graph.captures)]
+    text = describe(definition.node, [], [tensor.name for tensor in named])
     return hashlib.sha256((text + repr(constants)).encode()).digest()

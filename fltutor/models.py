@@ -7,6 +7,7 @@ its weights. A model that was found fit is asked again once something in it has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -198,7 +199,7 @@ def logits(model: keras.Model, params: Any, x: Any, *, training: bool = False) -
         TensorShape([3, 2])
     """
     shapes = params_spec(model).shapes
-    parts = tf.split(params, [int(np.prod(shape)) for shape in shapes])
+    parts = tf.split(tf.cast(params, tf.float32), [int(np.prod(shape)) for shape in shapes])
     weights = [tf.reshape(part, shape) for part, shape in zip(parts, shapes, strict=True)]
     with keras.StatelessScope(list(zip(model.trainable_variables, weights, strict=True))):
         return model(tf.convert_to_tensor(x), training=training)
@@ -243,12 +244,10 @@ def require_trainable_by_sgd(model: keras.Model, x: np.ndarray | None = None) ->
         fltutor.errors.UnsupportedModelError: layer drop (Dropout) keeps state of its own or is...
     """
     notes = _notes_on(model)
-    if x is None:
-        x = None if notes.known else _made_up_examples(model)
-    else:
-        x = as_examples("x", x)
     if x is not None:
-        _known(model, notes, x, _FEW)
+        _known(model, notes, as_examples("x", x), _FEW)
+    elif not notes.known and (made_up := _made_up_examples(model)) is not None:
+        _known(model, notes, made_up, _FEW)
 
 
 def architecture(model: keras.Model, x: np.ndarray, batch_size: int) -> Architecture:
@@ -380,13 +379,13 @@ def _traced(model: keras.Model, shape: tuple[int, ...], dtype: Any) -> Architect
     except Exception as reason:  # whatever a layer raises
         raise UnsupportedModelError(
             f"the model cannot be compiled for batches of shape {shape} and dtype "
-            f"{np.dtype(dtype)}: {_first_line(reason)}"
+            f"{np.dtype(dtype)}: {_in_a_line(reason)}"
         ) from reason
     _require_stateless(model, seen, written.graph)
     if seen["losses"] or model.losses:
         raise UnsupportedModelError(
             "a call of the model leaves losses of its own (model.losses), which local SGD on the "
-            "cross-entropy would leave out: remove activity_regularizer and add_loss"
+            f"cross-entropy would leave out: remove {_loss_to_remove(model)}"
         )
     return Architecture(graph_digest(written.graph), _num_outputs(seen["outputs"], shape[0]))
 
@@ -470,6 +469,13 @@ def _softmax_to_remove(model: keras.Model) -> str:
     return "remove the softmax at the end of its call"
 
 
+def _loss_to_remove(model: keras.Model) -> str:
+    """Which layer adds a loss, as far as its settings say."""
+    layers = model._flatten_layers()
+    named = [_name(layer) for layer in layers if getattr(layer, "activity_regularizer", None)]
+    return f"the activity_regularizer of {' and '.join(named)}" if named else "add_loss"
+
+
 def _owner(model: keras.Model, variable: keras.Variable) -> str:
     """Which layer of the model a variable belongs to, in words."""
     for layer in model.layers:
@@ -482,5 +488,8 @@ def _name(layer: keras.layers.Layer) -> str:
     return f"layer {layer.name} ({type(layer).__name__})"
 
 
-def _first_line(reason: Exception) -> str:
-    return next(iter(str(reason).strip().splitlines()), type(reason).__name__)
+def _in_a_line(reason: Exception) -> str:
+    """What went wrong, without the colours and the heading that Keras adds."""
+    lines = re.sub(r"\x1b\[\d*m", "", str(reason)).splitlines()
+    told = [line for line in lines if line and not line.startswith("Exception encountered")]
+    return told[0] if told else type(reason).__name__
