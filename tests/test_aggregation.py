@@ -10,6 +10,7 @@ from scipy import stats
 from fltutor.aggregation import aggregate_gradients, aggregate_models, dp_mean, mean
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.protocols import encrypted_sum, plain_sum
+from fltutor.tensorflow_quietly import tf
 from fltutor.transcript import Phase
 from fltutor.vectors import flatten, row_norms, unflatten
 
@@ -137,12 +138,12 @@ def test_weights_of_any_finite_size_work(aggregate):
         (lambda tensors: [tensors[0], tensors[1][:1]], r"tensor 1: shape \(1,\), needed \(3,\)"),
         (lambda tensors: [tensors[0], np.float32(1)], r"tensor 1: shape \(\), needed \(3,\)"),
         (lambda tensors: [tensors[0].T, tensors[1]], r"shape \(3, 4\), needed \(4, 3\)"),
-        (lambda tensors: [tensors[0] * np.nan, tensors[1]], "client 1, tensor 0: holds NaN or Inf"),
-        (lambda tensors: [tensors[0], tensors[1] + np.inf], "client 1, tensor 1: holds NaN or Inf"),
+        (lambda tensors: [tensors[0] * np.nan, tensors[1]], r"tensor 0: holds NaN at \(0, 0\)"),
+        (lambda tensors: [tensors[0], tensors[1] + np.inf], "client 1, tensor 1: holds Inf at 0"),
         (lambda tensors: [tensors[0] > 0, tensors[1]], "client 1, tensor 0: dtype bool"),
         (lambda tensors: [tensors[0] * 1j, tensors[1]], "client 1, tensor 0: dtype complex64"),
         (lambda tensors: [tensors[0].astype(str), tensors[1]], "client 1, tensor 0: dtype <U"),
-        (lambda tensors: [None, tensors[1]], r"client 1, tensor 0: shape \(\), needed"),
+        (lambda tensors: [None, tensors[1]], "client 1, tensor 0 is None: no loss depends on"),
     ],
     ids=[
         "one missing", "one too many", "all missing", "reordered", "would broadcast",
@@ -382,7 +383,7 @@ def test_noise_multipliers_out_of_range_are_refused(noise_multiplier):
     "updates", [np.ones(3), np.ones(0), np.ones((1, 2, 3)), np.ones((2, 2), int)], ids=str
 )
 def test_dp_mean_needs_a_float_matrix(updates):
-    with pytest.raises(InvalidUpdateError, match="must be a float matrix"):
+    with pytest.raises(InvalidUpdateError, match="updates must"):
         dp_mean(updates, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=5)
 
 
@@ -471,3 +472,107 @@ def test_vectors_and_lists_agree():
     averaged = unflatten(mean(np.stack(rows), weights).update, specs[0])
     for got, expected in zip(averaged, aggregate_models(clients, weights), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-14)
+
+
+# --- tensors and weights as TensorFlow and others give them -------------------------------------
+
+
+def slices(values, indices, shape):
+    return tf.IndexedSlices(tf.constant(values), tf.constant(indices), tf.constant(shape))
+
+
+@LISTS
+def test_the_gradient_of_an_embedding_is_averaged_like_a_dense_one(aggregate):
+    table = tf.Variable(np.arange(8, dtype=np.float32).reshape(4, 2))
+    gradients = []
+    for words in ([0, 0, 2], [3, 0, 3]):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(tf.gather(table, words)))
+        gradients.append([tape.gradient(loss, table)])
+    assert all(isinstance(sparse, tf.IndexedSlices) for [sparse] in gradients)
+    dense = [[tf.convert_to_tensor(sparse)] for [sparse] in gradients]
+    [got], [expected] = aggregate(gradients, [1, 3]), aggregate(dense, [1, 3])
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, expected)
+    [mixed] = aggregate([gradients[0], dense[1]], [1, 3])
+    np.testing.assert_array_equal(mixed, expected)
+
+
+@LISTS
+@pytest.mark.parametrize(
+    ("sparse", "message"),
+    [
+        (slices([[1.0]], [4], [4, 1]), "tensor 0: sparse rows do not fit into shape"),
+        (slices([[1.0]], [-1], [4, 1]), "tensor 0: sparse rows do not fit into shape"),
+        (slices([[1.0, 2.0]], [0], [4, 1]), "tensor 0: sparse rows do not fit into shape"),
+        (slices([[np.nan]], [0], [4, 1]), r"tensor 0: holds NaN at \(0, 0\)"),
+        (slices([[1.0]], [0], [5, 1]), r"tensor 0: shape \(5, 1\), needed \(4, 1\)"),
+        (
+            tf.IndexedSlices(tf.ones((1, 1)), tf.constant([0])),
+            "tensor 0: sparse rows without the shape",
+        ),
+        (None, "tensor 0 is None: .*unconnected_gradients='zero'"),
+        (np.ma.masked_equal([[1.0], [2.0], [3.0], [-1.0]], -1.0), "tensor 0 is a masked array"),
+        ([[1.0], [2.0], [3.0], [None]], "tensor 0 must be one array of numbers"),
+    ],
+    ids=["large", "negative", "wide", "NaN", "shape", "no shape", "None", "masked", "objects"],
+)
+def test_sparse_and_missing_tensors_that_do_not_fit_are_named(aggregate, sparse, message):
+    with pytest.raises(InvalidUpdateError, match=f"client 1, {message}"):
+        aggregate([[np.ones((4, 1))], [sparse]], [1, 1])
+    with pytest.raises(InvalidUpdateError, match=r"client [01], tensor 0"):
+        aggregate([[sparse], [np.ones((4, 1))]], [1, 1])
+
+
+@LISTS
+@pytest.mark.filterwarnings("error")
+def test_a_mean_that_rounds_beyond_its_dtype_is_called_an_overflow(aggregate):
+    huge = np.full(1, np.finfo(np.float64).max)
+    np.testing.assert_array_equal(aggregate([[huge]] * 2, [1, 1])[0], huge)
+    with pytest.raises(InvalidUpdateError, match="overflow: float64 ends at"):
+        aggregate([[huge]] * 11, [1] * 11)  # eleven times a share of 1/11 is above 1
+
+
+ONE = {"clip_norm": 1.0, "expected_cohort": 5}
+MASKED = np.ma.masked_equal([3.0, 1.0, -1.0], -1.0)
+
+
+@pytest.mark.parametrize(
+    "weights", [MASKED, [3.0, 1.0, np.ma.masked], [[3], [1, 2], 1], {3, 1, 2}, "311", iter([1])]
+)
+def test_weights_that_are_no_row_of_numbers_are_refused(weights):
+    with pytest.raises(InvalidParameterError, match="weights"):
+        mean(UPDATES[:3], weights)
+    with pytest.raises(InvalidParameterError, match="weights"):
+        aggregate_models(models(3), weights)
+
+
+def test_weights_may_be_tensors_and_of_any_precision():
+    expected = mean(UPDATES[:3], [3.0, 1.0, 0.5]).update
+    exact = [np.float16(3), np.longdouble(1), np.float32(0.5)]
+    for weights in (tf.constant([3.0, 1.0, 0.5]), exact, np.float16([3, 1, 0.5])):
+        np.testing.assert_array_equal(mean(UPDATES[:3], weights).update, expected)
+    with pytest.raises(InvalidParameterError, match="finite and at least 0, got inf for client 1"):
+        mean(UPDATES[:3], [1, np.longdouble("1e4000"), 1])
+
+
+def test_a_weight_that_makes_a_float16_row_overflow_is_called_that():
+    updates = np.array([[1.0], [700.0]], np.float16)
+    with pytest.raises(
+        InvalidUpdateError, match=r"weight times update of client 1 is up to 7e\+04, an overflow"
+    ):
+        mean(updates, [1, 100], sum_protocol=encrypted_sum)
+    assert mean(updates, [1, 100]).update == pytest.approx((1 + 70000) / 101)
+
+
+@pytest.mark.parametrize(
+    "call", [mean, lambda u: dp_mean(u, **NO_NOISE, **ONE)], ids=["mean", "dp"]
+)
+@pytest.mark.parametrize(
+    "updates",
+    [np.ma.masked_less(UPDATES, 0), UPDATES.astype(np.longdouble), UPDATES.astype(complex), "rows"],
+    ids=["masked", "longdouble", "complex", "text"],
+)
+def test_rows_that_are_no_floats_are_refused(call, updates):
+    with pytest.raises(InvalidUpdateError, match="updates"):
+        call(updates)

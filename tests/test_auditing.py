@@ -456,7 +456,7 @@ ONE = Canaries(np.ones((1, 3)), np.array([True]))
         (lambda: two_world_audit(FINE, FINE + np.inf, delta=0.0), "with_canary must be finite"),
         (lambda: two_world_audit(FINE[:1], FINE, delta=0.0), "without must hold 2"),
         (lambda: two_world_audit(FINE[None], FINE, delta=0.0), "without must hold 2"),
-        (lambda: two_world_audit(FINE > 2, FINE, delta=0.0), "finite numbers"),
+        (lambda: two_world_audit(FINE > 2, FINE, delta=0.0), "without must hold real numbers, got"),
         (lambda: two_world_audit(FINE, FINE, delta=0.0, confidence=1.5), "confidence"),
         (lambda: two_world_audit(FINE, FINE, delta=1.5), "delta"),
         (lambda: plant_canaries(0, 5, norm=1.0, rng=np.random.default_rng(0)), "num_canaries"),
@@ -479,3 +479,58 @@ ONE = Canaries(np.ones((1, 3)), np.array([True]))
 def test_bad_input_is_refused_by_name(call, words):
     with pytest.raises((InvalidParameterError, InvalidUpdateError), match=words):
         call()
+
+
+# --- numbers of few bits ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [np.int8, np.uint8, np.int16, np.uint64])
+def test_counts_of_few_bits_do_not_wrap_around(low):
+    for count, trials in ((100, 120), (127, 127), (0, 1000)):
+        got = clopper_pearson(low(count), trials, confidence=0.95)
+        np.testing.assert_array_equal(got, clopper_pearson(count, trials, confidence=0.95))
+    got = epsilon_lower_bound(
+        np.array([1, 120], low), 1000, low(3), 1000, delta=1e-5, confidence=0.95
+    )
+    expected = epsilon_lower_bound(np.array([1, 120]), 1000, 3, 1000, delta=1e-5, confidence=0.95)
+    np.testing.assert_array_equal(got, expected)
+
+
+@pytest.mark.parametrize("low", [np.int8, np.uint8, np.float16])
+def test_scores_of_few_bits_have_the_same_threshold(low):
+    rng = np.random.default_rng(0)
+    out, present = rng.integers(90, 110, 400), rng.integers(105, 125, 400)  # sums wrap in int8
+    got = two_world_audit(out.astype(low), present.astype(low), delta=1e-5)
+    assert got == two_world_audit(out, present, delta=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_canary_is_as_loud_as_planted_among_rows_of_few_bits(dtype):
+    canaries = Canaries(np.array([[9e4, 0.0]]), np.array([True]))  # float16 ends at 65504
+    joined = canaries.join(np.ones((2, 2), dtype), 0)
+    assert joined.dtype == np.float32
+    np.testing.assert_array_equal(joined, [[1, 1], [1, 1], [9e4, 0]])
+    loud = Canaries(np.array([[1e39, 0.0]]), np.array([True]))
+    with pytest.raises(InvalidUpdateError, match="overflow: float32 ends at"):
+        loud.join(np.ones((2, 2), dtype), 0)
+
+
+def test_canaries_may_be_lists_and_are_refused_among_whole_numbers():
+    canaries = Canaries([[0.5, 0.0]], [True])
+    np.testing.assert_array_equal(canaries.scores([[5, 0], [4, 0]]), [1.0])
+    with pytest.raises(InvalidUpdateError, match="updates must hold floats"):
+        canaries.join(np.zeros((1, 2), int), 0)  # half a canary would be none
+    with pytest.raises(InvalidUpdateError, match="updates must hold floats"):
+        play(lambda: lambda updates: updates.sum(axis=0), np.zeros((2, 1, 2), int), canaries)
+    for bad in (np.ma.masked_equal([[1.0, -1.0]], -1.0), [["1", "2"]], None):
+        with pytest.raises(InvalidUpdateError, match="updates"):
+            Canaries(bad, np.array([True]))
+        with pytest.raises(InvalidUpdateError, match="what was released"):
+            canaries.scores(bad)
+
+
+def test_what_a_mechanism_releases_in_unequal_shapes_is_refused():
+    shapes = iter([2, 3])
+    canaries = Canaries([[0.5, 0.0]], [True])
+    with pytest.raises(InvalidUpdateError, match="what was released must be one array"):
+        play(lambda: lambda updates: np.zeros(next(shapes)), np.zeros((2, 1, 2)), canaries)

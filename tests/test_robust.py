@@ -25,6 +25,7 @@ from fltutor.aggregation import (
 )
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
 from fltutor.protocols import Sessions, ckks_sum, encrypted_sum, paillier_sum, plain_sum, secagg_sum
+from fltutor.tensorflow_quietly import tf
 from fltutor.transcript import Phase
 
 RULES = {
@@ -267,7 +268,7 @@ def test_large_cohorts_take_the_quick_way_to_the_same_row(monkeypatch):
     assert called
     assert winner == (int(krum_scores(rows, 4).argmin()),)
     rows[2, 3] = np.inf
-    with pytest.raises(InvalidUpdateError, match="client 2 holds NaN or Inf at coordinate 3"):
+    with pytest.raises(InvalidUpdateError, match="client 2 holds Inf at coordinate 3, an overflow"):
         krum(rows, 4)
 
 
@@ -288,7 +289,8 @@ def test_results_are_float64_vectors_and_the_rows_stay_as_they_are(rule):
 def test_a_row_that_is_not_finite_is_refused_by_name(rule, bad):
     rows = np.zeros((9, 4))
     rows[6, 2] = bad
-    with pytest.raises(InvalidUpdateError, match="client 6 holds NaN or Inf at coordinate 2"):
+    kind = "NaN" if np.isnan(bad) else "Inf"
+    with pytest.raises(InvalidUpdateError, match=f"client 6 holds {kind} at coordinate 2"):
         rule(rows)
 
 
@@ -333,7 +335,10 @@ def test_numbers_of_liars_must_be_whole(rule, bad):
         (lambda u: multi_krum(u, 2, 0), "num_selected must be from 1 to .* = 7, got 0"),
         (lambda u: multi_krum(u, 2, 8), "num_selected must be from 1 to .* = 7, got 8"),
         (lambda u: multi_krum(u, 2, True), "num_selected must be a whole number"),
-        (lambda u: geometric_median(u, tolerance=0), "tolerance must be between 0 and 1, got 0"),
+        (
+            lambda u: geometric_median(u, tolerance=0),
+            "tolerance must be positive and below 1, got 0",
+        ),
         (lambda u: geometric_median(u, tolerance=np.nan), "tolerance must be"),
         (lambda u: geometric_median(u, max_steps=-1), "max_steps must be a whole number"),
         (lambda u: geometric_median(u, max_steps=1), "max_steps = 1 are too few"),
@@ -439,3 +444,53 @@ def test_a_bad_row_of_a_client_that_left_harms_nobody():
         robust_aggregate(rows, rule=median)
     result = robust_aggregate(rows, rule=median, dropped={4: Phase.UPLOAD})
     np.testing.assert_array_equal(result.update, mean(ROWS[:4]).update)
+
+
+# --- numbers and rows of any type ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [np.int8, np.uint8, np.int64])
+def test_counts_of_few_bits_do_not_wrap_around(low):
+    # 4 * np.int8(50) is -56: too few clients would have passed the check
+    for rule in (krum, bulyan, trimmed_mean, krum_scores, bulyan_choice):
+        with pytest.raises(InvalidParameterError, match="50"):
+            rule(np.zeros((60, 2)), low(50))
+    rows = np.random.default_rng(3).normal(size=(300, 3))
+    np.testing.assert_array_equal(trimmed_mean(rows, low(100)), trimmed_mean(rows, 100))
+    np.testing.assert_array_equal(bulyan(rows[:283], low(70)), bulyan(rows[:283], 70))
+    np.testing.assert_array_equal(
+        multi_krum(rows, low(100), low(100)), multi_krum(rows, 100, num_selected=100)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_the_smallest_numbers_have_a_median(dtype):
+    smallest = np.finfo(dtype).smallest_subnormal
+    np.testing.assert_array_equal(median(np.full((4, 1), smallest)), [float(smallest)])
+    np.testing.assert_array_equal(median(np.full((3, 1), smallest)), [float(smallest)])
+
+
+@EACH_RULE
+def test_rows_that_are_masked_or_no_floats_are_refused(rule):
+    rows = np.random.default_rng(8).normal(size=(9, 4))
+    for bad in (np.ma.masked_less(rows, 0), rows.astype(int), rows.astype(np.longdouble), None):
+        with pytest.raises(InvalidUpdateError, match="updates"):
+            rule(bad)
+
+
+@EACH_RULE
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_tensors_and_lists_of_rows_give_the_same(rule, dtype):
+    rows = np.random.default_rng(8).normal(size=(9, 4)).astype(dtype)
+    np.testing.assert_array_equal(rule(tf.constant(rows)), rule(rows))
+    np.testing.assert_allclose(rule(rows.tolist()), rule(rows), rtol=1e-6)
+
+
+def test_a_bound_of_low_precision_counts_as_the_number_it_is():
+    rows = np.random.default_rng(8).normal(size=(9, 4)).astype(np.float16)
+    low = np.float16(0.3)
+    np.testing.assert_array_equal(norm_bounded_mean(rows, low), norm_bounded_mean(rows, float(low)))
+    np.testing.assert_array_equal(
+        geometric_median(rows, tolerance=np.float16(1e-3)),
+        geometric_median(rows, tolerance=float(np.float16(1e-3))),
+    )

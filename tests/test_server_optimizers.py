@@ -299,3 +299,80 @@ def test_an_update_whose_square_is_infinite_is_refused():
     state = optimizer.init(np.zeros(2))
     with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
         optimizer.apply(np.zeros(2), np.array([1e200, 1.0]), state)
+
+
+# --- weights and updates of any type ------------------------------------------------------------
+
+EVERY = {"sgd": sgd, "momentum": momentum, **ADAPTIVE}
+EACH_OPTIMIZER = pytest.mark.parametrize("make", EVERY.values(), ids=EVERY)
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8, bool, complex, object])
+def test_weights_that_would_never_move_are_refused(make, dtype):
+    optimizer, params = make(0.5), np.ones(3, dtype)
+    state = optimizer.init(np.ones(3))
+    with pytest.raises(InvalidParameterError, match=r"^params must"):
+        optimizer.init(params)
+    with pytest.raises(InvalidParameterError, match=r"^params must"):
+        optimizer.apply(params, np.ones(3), state)
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize(
+    "update",
+    [
+        np.ma.masked_equal([1.0, 2.0, -1.0], -1.0),
+        np.ones(3, complex),
+        np.ones(3, bool),
+        np.array(["1"] * 3),
+        np.array([None] * 3),
+        None,
+    ],
+    ids=lambda update: f"{type(update).__name__} {getattr(update, 'dtype', '')}",
+)
+def test_updates_that_are_no_real_numbers_are_refused(make, update):
+    optimizer = make(0.5)
+    with pytest.raises(InvalidUpdateError, match=r"^update (must|is a masked)"):
+        optimizer.apply(np.ones(3), update, optimizer.init(np.ones(3)))
+
+
+@EACH_OPTIMIZER
+def test_tensors_lists_and_whole_updates_step_like_arrays(make):
+    optimizer = make(0.5)
+    expected = step(optimizer, np.ones(3, np.float32), np.full(3, 2.0))
+    for params in (np.ones(3, np.float32), keras.ops.ones((3,), "float32")):
+        for update in ([2, 2, 2], np.full(3, 2, np.uint8), keras.ops.full((3,), 2.0)):
+            got = step(optimizer, params, update)
+            assert got.dtype == np.float32
+            np.testing.assert_array_equal(got, expected)
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("low", [np.float16, np.float32, np.longdouble])
+def test_settings_of_any_precision_count_as_python_floats(make, low):
+    names = {"sgd": (), "momentum": ("beta",), "adagrad": ("beta_1", "tau")}.get(
+        make.__name__, ("beta_1", "beta_2", "tau")
+    )
+    settings = {"learning_rate": low(0.1)} | {name: low(0.3) for name in names}
+    plain = {name: float(value) for name, value in settings.items()}
+    params, update = np.linspace(0, 1, 5, dtype=np.float32), np.linspace(3, 1, 5)
+    got, expected = step(make(**settings), params, update), step(make(**plain), params, update)
+    assert got.tobytes() == expected.tobytes()
+
+
+@EACH_OPTIMIZER
+def test_an_overflow_is_called_one_and_nan_is_not(make):
+    optimizer = make(3e38)
+    params = np.full(3, 3e38, np.float32)
+    with pytest.raises(InvalidUpdateError, match="NaN or Inf: an overflow of float32"):
+        optimizer.apply(params, np.full(3, 1e3), optimizer.init(params))
+    with pytest.raises(InvalidUpdateError, match="the update holds NaN at coordinate 1"):
+        optimizer.apply(params, np.array([0, math.nan, 0]), optimizer.init(params))
+
+
+@pytest.mark.parametrize("make", ADAPTIVE.values(), ids=ADAPTIVE)
+@pytest.mark.parametrize("state", [None, np.zeros(3), (np.zeros(3), np.zeros(3))])
+def test_a_state_of_another_optimizer_is_refused(make, state):
+    with pytest.raises(InvalidParameterError, match=r"state must be Moments, .* init\(params\)"):
+        make(0.1).apply(np.ones(3), np.ones(3), state)

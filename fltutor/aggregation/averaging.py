@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_array, not_finite
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.protocols.arrivals import WeightedRows
 from fltutor.protocols.plain import plain_sum
-from fltutor.transcript import Phase, SumResult, Transcript
+from fltutor.transcript import Phase, SumResult, Transcript, uploads
 from fltutor.vectors import as_updates
 
 SumProtocol = Callable[..., SumResult]
@@ -48,7 +49,8 @@ def aggregate_gradients(
     result is the gradient of the mean loss over all clients' data together.
 
     Args:
-        gradients: One list of tensors per client, as ``tape.gradient`` gives them.
+        gradients: One list of tensors per client, as ``tape.gradient`` gives them. The
+            ``tf.IndexedSlices`` of an embedding become dense: rows that come twice are added.
         weights: One number per client, zero or more, such as its number of examples.
 
     Returns:
@@ -58,7 +60,7 @@ def aggregate_gradients(
         last bits.
 
     Raises:
-        InvalidUpdateError: If a client's tensors are missing, reordered, of other shapes
+        InvalidUpdateError: If a client's tensors are missing, None, reordered, of other shapes
             than the first client's, or hold NaN or Inf; the text names the client.
         InvalidParameterError: If there are no clients, or the weights are negative, not
             finite, boolean, too few, too many, or zero in total.
@@ -147,12 +149,31 @@ def mean(
             f"weights travel as {updates.dtype}, which cannot hold {weights[client]} of "
             f"client {client}"
         )
-    result = sum_protocol(WeightedRows(updates, weights), dropped)
+    try:
+        result = sum_protocol(WeightedRows(updates, weights), dropped)
+    except InvalidUpdateError:
+        _name_an_overflow(updates, weights, dropped or {})
+        raise
     update, total_weight = result.total[:-1], result.total[-1]
     if not total_weight > 0:
         raise InvalidParameterError("weights must not be zero in total over those who arrived")
     update /= total_weight
     return AggregateResult(update, result.included, result.transcript)
+
+
+def _name_an_overflow(
+    updates: np.ndarray, weights: np.ndarray, dropped: Mapping[int, Phase]
+) -> None:
+    """Raise if a finite update leaves its dtype when it is multiplied by its weight."""
+    largest = float(np.finfo(updates.dtype).max)
+    for client, (update, weight) in enumerate(zip(updates, weights, strict=True)):
+        if uploads(client, dropped) and np.isfinite(update).all():
+            product = float(np.abs(update).max(initial=0)) * weight
+            if product > largest:
+                raise InvalidUpdateError(
+                    f"weight times update of client {client} is up to {product:.3g}, an overflow: "
+                    f"rows travel as {updates.dtype}, which ends at {largest:.5g}"
+                )
 
 
 def _checked_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
@@ -172,22 +193,28 @@ def finite_weights(weights: Sequence[float], num_clients: int) -> np.ndarray:
         InvalidParameterError: If the weights are negative, not finite, boolean, too few or
             too many; the text names the client.
     """
-    shape = np.shape(weights)
+    if not isinstance(weights, list | tuple):
+        weights = as_array("weights", weights)
+    try:
+        shape = np.shape(weights)
+    except ValueError:
+        shape = "of unequal lengths"
     if shape != (num_clients,):
         raise InvalidParameterError(
             f"weights must hold one number for each of {num_clients} clients, got shape {shape}"
         )
     checked = np.empty(num_clients)
     for client, weight in enumerate(weights):
-        if np.asarray(weight).dtype.kind not in "iuf":  # one by one: [True, 2] becomes integers
+        hidden = isinstance(weight, np.ma.MaskedArray)
+        if hidden or np.asarray(weight).dtype.kind not in "iuf":  # [True, 2] becomes integers
             raise InvalidParameterError(
                 f"weights must be numbers, got {weight!r} for client {client}"
             )
-        if not 0 <= weight < np.inf:
+        checked[client] = float(weight)
+        if not 0 <= checked[client] < np.inf:
             raise InvalidParameterError(
                 f"weights must be finite and at least 0, got {weight} for client {client}"
             )
-        checked[client] = weight
     return checked
 
 
@@ -205,7 +232,10 @@ def _weighted_mean(
         raise InvalidParameterError(f"{name} must hold at least one client, got none")
     weights = _checked_weights(weights, len(clients))
     shares = weights / weights.sum()
-    first = [np.asarray(tensor) for tensor in clients[0]]
+    first = [
+        _as_tensor(f"{name} of client 0, tensor {position}", tensor)
+        for position, tensor in enumerate(clients[0])
+    ]
     if not first:
         raise InvalidParameterError(f"{name} of client 0 must hold at least one tensor, got none")
     averages = [np.zeros(tensor.shape) for tensor in first]
@@ -216,19 +246,52 @@ def _weighted_mean(
                 f"{name} of client {client} hold {len(tensors)} tensors, needed {len(first)}"
             )
         for position, tensor in enumerate(tensors):
-            tensor = np.asarray(tensor)
             where = f"{name} of client {client}, tensor {position}"
+            tensor = _as_tensor(where, tensor)
             if tensor.shape != first[position].shape:
                 raise InvalidUpdateError(
                     f"{where}: shape {tensor.shape}, needed {first[position].shape}"
                 )
             if tensor.dtype.kind not in "iuf":
                 raise InvalidUpdateError(f"{where}: dtype {tensor.dtype}, needed numbers")
-            if not np.isfinite(tensor).all():
-                raise InvalidUpdateError(f"{where}: holds NaN or Inf")
-            averages[position] += shares[client] * tensor.astype(np.float64)
+            if bad := not_finite(tensor):
+                raise InvalidUpdateError(f"{where}: holds {bad}")
+            with np.errstate(over="ignore"):  # named below
+                averages[position] += shares[client] * tensor.astype(np.float64)
             dtypes[position] = np.promote_types(dtypes[position], tensor.dtype)
-    return [
+    averages = [
         average.astype(dtype if dtype.kind == "f" else np.float64)
         for average, dtype in zip(averages, dtypes, strict=True)
     ]
+    for position, average in enumerate(averages):
+        if bad := not_finite(average):
+            raise InvalidUpdateError(f"the mean of tensor {position} of all clients is {bad}")
+    return averages
+
+
+def _as_tensor(where: str, tensor: Any) -> np.ndarray:
+    """One tensor of a client as a dense array."""
+    if tensor is None:
+        raise InvalidUpdateError(
+            f"{where} is None: no loss depends on this variable. Zeros are right then: write "
+            "tape.gradient(..., unconnected_gradients='zero')"
+        )
+    if hasattr(tensor, "dense_shape") and hasattr(tensor, "indices"):  # tf.IndexedSlices
+        return _as_dense(where, tensor)
+    return as_array(where, tensor, InvalidUpdateError)
+
+
+def _as_dense(where: str, slices: Any) -> np.ndarray:
+    """Put rows where their indices say; rows of one index are added."""
+    if slices.dense_shape is None:
+        raise InvalidUpdateError(f"{where}: sparse rows without the shape of the whole tensor")
+    dense = np.zeros(np.asarray(slices.dense_shape), np.asarray(slices.values).dtype)
+    places = tuple(np.atleast_2d(np.asarray(slices.indices).T))
+    try:
+        np.ravel_multi_index(places, dense.shape[: len(places)])  # refuses negative ones, too
+        np.add.at(dense, places, np.asarray(slices.values))
+    except ValueError as reason:
+        raise InvalidUpdateError(
+            f"{where}: sparse rows do not fit into shape {dense.shape}: {reason}"
+        ) from None
+    return dense
