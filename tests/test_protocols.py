@@ -149,6 +149,15 @@ def test_a_row_with_nan_or_inf_is_refused_and_its_client_named(sum_protocol, bad
         sum_protocol([rows[:2], rows[2:]])
 
 
+def test_an_overflow_is_called_overflow(sum_protocol):
+    rows = VECTORS.astype(np.float16)
+    rows[3, 7] = np.inf
+    with pytest.raises(InvalidUpdateError, match=r"client 3 holds NaN or Inf: Inf at coordinate 7"):
+        sum_protocol(rows)
+    with pytest.raises(InvalidUpdateError, match=r"an overflow: float16 ends at 65504"):
+        sum_protocol(rows)
+
+
 def test_blocks_of_different_width_are_refused(sum_protocol):
     with pytest.raises(InvalidUpdateError, match="client 2 has 39 coordinates, needed 40"):
         sum_protocol([VECTORS[:2], VECTORS[2:, :39]])

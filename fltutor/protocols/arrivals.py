@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fltutor.border import not_finite
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
 from fltutor.transcript import Phase, Transcript, as_dropped, client_name, uploaders, uploads
 from fltutor.vectors import as_updates
@@ -51,8 +52,10 @@ def arriving_rows(
             if transcript is not None:
                 transcript.hold(client_name(client), *holds)
             if uploads(client, dropped):
-                if not np.isfinite(row).all():
-                    raise InvalidUpdateError(f"the update of client {client} holds NaN or Inf")
+                if bad := not_finite(row, "coordinate"):
+                    raise InvalidUpdateError(
+                        f"the update of client {client} holds NaN or Inf: {bad}"
+                    )
                 arrived += 1
                 yield client, row
             client += 1
