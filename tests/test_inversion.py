@@ -208,7 +208,7 @@ def test_inversion_refuses_what_it_cannot_read():
         InvalidUpdateError, match=r"shape \(2410,\), as the model has, got \(2411,\)"
     ):
         inversion_attack(np.zeros(2411), SPEC, image)
-    with pytest.raises(InvalidUpdateError, match="NaN or Inf"):
+    with pytest.raises(InvalidUpdateError, match="the vector must be finite, got NaN at 0"):
         inversion_attack(np.full(2410, np.nan), SPEC, image)
     with pytest.raises(InvalidUpdateError, match="got dtype complex128"):
         inversion_attack(np.zeros(2410, complex), SPEC, image)
@@ -306,7 +306,9 @@ def public_logits(params):
 
 
 def test_labels_refuse_numbers_that_do_not_fit():
-    with pytest.raises(InvalidParameterError, match="num_examples must be at least 1, got 0"):
+    with pytest.raises(
+        InvalidParameterError, match="num_examples must be a whole number of at least 1, got 0"
+    ):
         infer_label_counts(np.zeros(2410), SPEC, 0)
     with pytest.raises(InvalidParameterError, match="each of the 10 labels, got shape"):
         infer_label_counts(np.zeros(2410), SPEC, 1, probabilities=[0.5, 0.5])
@@ -395,10 +397,44 @@ def test_optimisation_refuses_what_points_nowhere(convolutional):
         invert_by_optimisation(gradient[1:], convolutional, params, [1])
     with pytest.raises(InvalidParameterError, match="params must have shape"):
         invert_by_optimisation(gradient, convolutional, params[1:], [1])
-    for labels in ([], [0.5], [[1]]):
+    for labels in ([], [0.5], [[1, 0]]):
         with pytest.raises(InvalidParameterError, match="labels must be whole numbers"):
             invert_by_optimisation(gradient, convolutional, params, labels)
-    with pytest.raises(InvalidParameterError, match="labels must be from 0 to 9"):
+    with pytest.raises(InvalidParameterError, match="labels must hold labels from 0 to 9, got 10"):
         invert_by_optimisation(gradient, convolutional, params, [10])
-    with pytest.raises(InvalidParameterError, match="steps must be at least 1"):
+    with pytest.raises(InvalidParameterError, match="steps must be a whole number from 1 to"):
         invert_by_optimisation(gradient, convolutional, params, [1], steps=0)
+
+
+# --- vectors and images of any type -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["<", ">", "="])
+def test_ring_elements_are_read_in_any_byte_order(order):
+    spec = VectorSpec(((3, 1), (1,)))
+    ring = np.array([-2, 4, 6, 2]).astype(f"{order}i8").view(f"{order}u8")
+    np.testing.assert_array_equal(invert_single_image(ring, spec), [-1, 2, 3])
+
+
+@pytest.mark.parametrize("low", [np.uint8, np.int8, np.float16, np.float32])
+def test_an_update_of_few_bits_does_not_wrap_around(low):
+    got = gradient_from_update(np.array([100, 3], low), np.float16(0.001), num_steps=np.int8(1))
+    exact = float(np.float16(0.001))
+    np.testing.assert_allclose(got, [-100 / exact, -3 / exact], rtol=1e-6)
+
+
+@pytest.mark.parametrize("images", [np.uint8([[0, 255]]), np.array([[-0.1, 0.5]])])
+def test_originals_with_other_pixels_are_refused(images):
+    for call in (score, lambda guesses, originals: psnr(originals, guesses)):
+        with pytest.raises(InvalidParameterError, match="originals must have pixels from 0 to 1"):
+            call(np.zeros((1, 2)), images)
+
+
+@pytest.mark.parametrize("bad", [np.ma.masked_equal([1.0, 2.0, 3.0, 0.0], 0.0), [True] * 4, "abcd"])
+def test_vectors_that_are_no_numbers_are_refused(bad):
+    spec = VectorSpec(((3, 1), (1,)))
+    for call in (invert_single_image, invert_dense_gradient):
+        with pytest.raises(InvalidUpdateError, match="the vector"):
+            call(bad, spec)
+    with pytest.raises(InvalidUpdateError, match="update"):
+        gradient_from_update(bad, 0.1)

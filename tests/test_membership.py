@@ -26,7 +26,7 @@ DIGITS = load_digits()
 X, Y = DIGITS.x[:60], DIGITS.y[:60]
 
 
-def small_cohort(num_models=5, epochs=2, seed=0, examples=None):
+def small_cohort(num_models=5, epochs=2, seed=0, examples=None, rng=...):
     model = mlp(hidden=(8,))
     return train_on_coins(
         model,
@@ -36,7 +36,7 @@ def small_cohort(num_models=5, epochs=2, seed=0, examples=None):
         num_models=num_models,
         local_epochs=epochs,
         learning_rate=0.3,
-        rng=np.random.default_rng(seed),
+        rng=np.random.default_rng(seed) if rng is ... else rng,
         examples=examples,
     )
 
@@ -281,7 +281,10 @@ SIX = CoinModels(np.zeros((6, 1)), np.tile(COINS[1:3], (3, 1)), np.zeros((6, 3))
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda: small_cohort(num_models=0), "at least 1 model"),
+        (
+            lambda: small_cohort(num_models=0),
+            "num_models must be a whole number of at least 1, got 0",
+        ),
         (
             lambda: train_on_coins(
                 mlp(),
@@ -295,19 +298,34 @@ SIX = CoinModels(np.zeros((6, 1)), np.tile(COINS[1:3], (3, 1)), np.zeros((6, 3))
             ),
             "2 examples",
         ),
-        (lambda: small_cohort(examples=[1, 2, 1]), "named twice"),
+        (
+            lambda: small_cohort(examples=[1, 2, 1]),
+            "examples must name each example once, got 1 2 times",
+        ),
         (lambda: small_cohort(examples=[1]), "2 examples"),
-        (lambda: small_cohort(examples=np.arange(50, 70)), "examples 0 to 59"),
-        (lambda: small_cohort(examples=np.arange(-9, 9)), "names example -"),
-        (lambda: small_cohort(epochs=0), "local_epochs must be at least 1"),
+        (
+            lambda: small_cohort(examples=np.arange(50, 70)),
+            "examples must name examples from 0 to 59, got 60",
+        ),
+        (
+            lambda: small_cohort(examples=np.arange(-9, 9)),
+            "examples must name examples from 0 to 59, got -9",
+        ),
+        (
+            lambda: small_cohort(epochs=0),
+            "local_epochs must be a whole number of at least 1, got 0",
+        ),
         (lambda: logit_confidences(mlp(), ONE_ROW[0], X, Y), r"\(s, 2410\)"),
         (lambda: logit_confidences(mlp(), ONE_ROW[:, :9], X, Y), r"\(s, 2410\)"),
-        (lambda: logit_confidences(mlp(), ONE_ROW, X, Y[:9]), "equally long"),
-        (lambda: logit_confidences(mlp(), ONE_ROW, X[:0], Y[:0]), "not empty"),
+        (lambda: logit_confidences(mlp(), ONE_ROW, X, Y[:9]), "x must hold 9 examples"),
+        (lambda: logit_confidences(mlp(), ONE_ROW, X[:0], Y[:0]), "N of at least 1"),
         (lambda: logit_confidences(mlp(), ONE_ROW, X, Y + 9), "labels"),
         (lambda: logit_confidences(mlp(), ONE_ROW, X, Y - 1), "labels"),
-        (lambda: logit_confidences(mlp(), ONE_ROW, X, Y + 0.5), "labels"),
-        (lambda: logit_confidences(mlp(), ONE_ROW * np.nan, X, Y), "NaN or Inf"),
+        (lambda: logit_confidences(mlp(), ONE_ROW, X, Y + 0.5), "y must be whole numbers"),
+        (
+            lambda: logit_confidences(mlp(), ONE_ROW * np.nan, X, Y),
+            "NaN or Inf",
+        ),
         (lambda: loss_scores(np.array([np.nan])), "finite"),
         (lambda: lira_scores(FINE[:2], SHADOW, COINS), "must fit"),
         (lambda: lira_scores(FINE, SHADOW[0], COINS[0]), "must fit"),
@@ -322,18 +340,24 @@ SIX = CoinModels(np.zeros((6, 1)), np.tile(COINS[1:3], (3, 1)), np.zeros((6, 3))
         (lambda: roc_curve(FINE + np.nan, np.array([True, False, True])), "NaN"),
         (lambda: roc_curve(FINE, np.ones(3, bool)), "members and non-members"),
         (lambda: roc_curve(np.zeros(0), np.zeros(0, bool)), "members and non-members"),
-        (lambda: tpr_at_fpr(FINE, np.array([True, False, True]), 1.5), "from 0 to 1"),
-        (lambda: tpr_at_fpr(FINE, np.array([True, False, True]), np.nan), "from 0 to 1"),
-        (lambda: attack_targets(SIX, 0), "from 1 to the 6 models, got 0"),
-        (lambda: attack_targets(SIX, 7), "from 1 to the 6 models, got 7"),
-        (lambda: attack_targets(SIX, 2.0), "from 1 to the 6 models, got 2.0"),
-        (lambda: attack_targets(SIX, True), "from 1 to the 6 models, got True"),
+        (
+            lambda: tpr_at_fpr(FINE, np.array([True, False, True]), 1.5),
+            "fpr must be at least 0 and at most 1",
+        ),
+        (
+            lambda: tpr_at_fpr(FINE, np.array([True, False, True]), np.nan),
+            "fpr must be at least 0 and at most 1",
+        ),
+        (lambda: attack_targets(SIX, 0), "whole number from 1 to 6, got 0"),
+        (lambda: attack_targets(SIX, 7), "whole number from 1 to 6, got 7"),
+        (lambda: attack_targets(SIX, 2.0), "whole number from 1 to 6, got 2.0"),
+        (lambda: attack_targets(SIX, True), "whole number from 1 to 6, got True"),
         (
             lambda: attack_targets(CoinModels(ONE_ROW, COINS[:4], SHADOW), 1),
             "only 1 shadow models",
         ),
         (lambda: attack_targets(SIX, 2).found("guess"), "one of loss threshold, LiRA, got 'guess'"),
-        (lambda: attack_targets(SIX, 2).found("LiRA", 1.5), "from 0 to 1"),
+        (lambda: attack_targets(SIX, 2).found("LiRA", 1.5), "fpr must be at least 0 and at most 1"),
     ],
 )
 def test_bad_input_is_refused_by_name(call, words):
@@ -362,3 +386,43 @@ def test_a_training_that_diverges_is_refused_and_not_scored():
             learning_rate=1e30,
             rng=np.random.default_rng(0),
         )
+
+
+# --- scores, labels and generators of any type --------------------------------------------------
+
+
+@pytest.mark.parametrize("low", [np.uint8, np.int8, np.uint64, np.float16, np.float32])
+def test_scores_of_few_bits_are_in_the_same_order(low):
+    scores = np.array([3, 0, 2, 100, 1])
+    members = np.array([True, False, True, False, True])
+    for got, expected in zip(
+        roc_curve(scores.astype(low), members), roc_curve(scores, members), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_equal_infinities_are_accused_together():
+    fpr, tpr = roc_curve(np.array([np.inf, np.inf, -np.inf]), np.array([True, False, False]))
+    np.testing.assert_array_equal(fpr, [0, 0.5, 1])
+    np.testing.assert_array_equal(tpr, [0, 1, 1])
+
+
+@pytest.mark.parametrize("bad", [np.ma.masked_equal([1.0, 2.0], 2.0), [True, False], ["1", "2"]])
+def test_scores_that_are_no_numbers_are_refused(bad):
+    with pytest.raises(InvalidParameterError, match="scores"):
+        roc_curve(bad, np.array([True, False]))
+    with pytest.raises(InvalidParameterError, match="confidences"):
+        loss_scores(bad)
+
+
+@pytest.mark.parametrize("rng", [0, None, np.random.RandomState(0), np.random.SeedSequence(0)])
+def test_coins_come_from_a_generator(rng):
+    with pytest.raises(InvalidParameterError, match=r"write rng=np\.random\.default_rng\(0\)"):
+        small_cohort(rng=rng)
+
+
+def test_labels_of_any_integer_dtype_and_in_a_column_give_the_same_confidences():
+    params = get_params(mlp())[None]
+    expected = logit_confidences(mlp(), params, X, Y)
+    for labels in (Y.astype(np.uint8), Y[:, None], Y.tolist()):
+        np.testing.assert_array_equal(logit_confidences(mlp(), params, X, labels), expected)

@@ -83,5 +83,5 @@ def test_claims_out_of_range_are_refused_by_name(bug, name, number):
 @pytest.mark.parametrize("bug", BUGS)
 @pytest.mark.parametrize("updates", [np.zeros(3), np.zeros((2, 3), int)], ids=["vector", "whole"])
 def test_what_is_no_float_matrix_is_refused(bug, updates):
-    with pytest.raises(InvalidUpdateError, match="float matrix"):
+    with pytest.raises(InvalidUpdateError, match="updates must"):
         plant_bug(bug, **CLAIM)()(updates)

@@ -16,6 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from fltutor.border import as_numbers, as_real, as_whole
+from fltutor.data import as_labels
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
 from fltutor.models import params_spec, require_trainable_by_sgd
 from fltutor.tensorflow_quietly import keras, tf
@@ -180,16 +182,18 @@ def score(
         >>> score(np.array([[0.5, 0.5], [0.0, 0.9]]), np.array([[0.0, 1.0], [0.5, 0.5]]))
         Recovery(psnr=array([ 23.01..., 150. ]), exact=array([False, True]))
     """
-    guesses, originals = np.asarray(guesses), np.asarray(originals)
+    guesses, originals = as_numbers("guesses", guesses), _as_images("originals", originals)
     if guesses.ndim != 2 or not len(guesses) or originals.shape[1:] != guesses.shape[1:]:
         raise InvalidParameterError(
             f"guesses and originals must be (k, num_features) and (n, num_features), "
             f"got {guesses.shape} and {originals.shape}"
         )
-    if not 0 < tolerance < np.inf:
-        raise InvalidParameterError(f"tolerance must be positive and finite, got {tolerance}")
+    tolerance = as_real("tolerance", tolerance, above=0)
     closeness = np.stack([psnr(original, guesses) for original in originals])  # (n, k)
-    exact = [(np.abs(guesses - original).max(axis=1) < tolerance).any() for original in originals]
+    exact = [
+        (np.abs(np.subtract(guesses, original, dtype=np.float64)).max(axis=1) < tolerance).any()
+        for original in originals
+    ]
     best = closeness.argmax(axis=1)
     return Recovery(guesses[best], closeness.max(axis=1), np.array(exact))
 
@@ -208,6 +212,7 @@ def psnr(originals: np.ndarray, guesses: np.ndarray) -> np.ndarray:
         >>> psnr(np.array([0.0, 1.0]), np.array([0.1, 0.9])).round(3)
         np.float64(20.0)
     """
+    originals, guesses = _as_images("originals", originals), as_numbers("guesses", guesses)
     mean_square = np.square(np.subtract(originals, guesses, dtype=np.float64)).mean(axis=-1)
     return -10 * np.log10(np.maximum(mean_square, 10 ** (-MAX_PSNR / 10)))
 
@@ -224,12 +229,11 @@ def gradient_from_update(
         >>> gradient_from_update(np.array([-0.5, 0.25]), learning_rate=0.5)
         array([ 1. , -0.5])
     """
-    if not 0 < learning_rate < np.inf or num_steps < 1:
-        raise InvalidParameterError(
-            "learning_rate must be positive and finite and num_steps at least 1, "
-            f"got {learning_rate} and {num_steps}"
-        )
-    return -np.asarray(update) / (learning_rate * num_steps)
+    update = as_numbers("update", update, InvalidUpdateError)
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
+    num_steps = as_whole("num_steps", num_steps, least=1)
+    wide = update.astype(np.promote_types(update.dtype, np.float32))  # an unsigned one would wrap
+    return -wide / (learning_rate * num_steps)
 
 
 def infer_label_counts(
@@ -266,15 +270,15 @@ def infer_label_counts(
         Zhao et al. 2020 (iDLG), section 3, for one example. https://arxiv.org/abs/2001.02610
     """
     _, bias = _dense_layer(gradient, spec, -1)
-    if num_examples < 1:
-        raise InvalidParameterError(f"num_examples must be at least 1, got {num_examples}")
+    num_examples = as_whole("num_examples", num_examples, least=1)
     outputs = np.full(len(bias), 1 / len(bias)) if probabilities is None else probabilities
+    outputs = as_numbers("probabilities", outputs)
     if np.shape(outputs) != bias.shape:
         raise InvalidParameterError(
             f"probabilities must hold one number for each of the {len(bias)} labels, "
             f"got shape {np.shape(outputs)}"
         )
-    expected = np.maximum(num_examples * (np.asarray(outputs) - bias), bias < 0)
+    expected = np.maximum(num_examples * (outputs - bias), bias < 0)
     counts = np.zeros(len(bias), dtype=int)
     for _ in range(num_examples):  # one example at a time, to the label that lacks most
         counts[np.argmax(expected - counts)] += 1
@@ -323,24 +327,17 @@ def invert_by_optimisation(
     require_trainable_by_sgd(model)
     spec = params_spec(model)
     gradient = _seen(gradient, spec).astype(np.float32)
-    params, labels = np.asarray(params, dtype=np.float32), np.asarray(labels)
+    params = as_numbers("params", params).astype(np.float32)
+    labels = as_labels("labels", labels, num_classes=model.output_shape[-1])
     if params.shape != (spec.size,):
         raise InvalidParameterError(f"params must have shape ({spec.size},), got {params.shape}")
-    if labels.ndim != 1 or not len(labels) or labels.dtype.kind not in "iu":
-        raise InvalidParameterError(f"labels must be whole numbers, at least one, got {labels}")
-    if labels.min() < 0 or labels.max() >= model.output_shape[-1]:
-        raise InvalidParameterError(
-            f"labels must be from 0 to {model.output_shape[-1] - 1}, got {labels}"
-        )
     if not gradient.any():
         raise InvalidUpdateError("the gradient is zero everywhere: it points nowhere")
-    if steps < 1 or not 0 < learning_rate < np.inf:
-        raise InvalidParameterError(
-            "steps must be at least 1 and learning_rate positive and finite, "
-            f"got {steps} and {learning_rate}"
-        )
+    steps = as_whole("steps", steps, least=1, most=2**31 - 1)
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
+    seed = as_whole("seed", seed, least=0)
     start = np.random.default_rng(seed).random((len(labels), *model.input_shape[1:]), np.float32)
-    arguments = (gradient, params, labels.astype(np.int32), start, steps, learning_rate)
+    arguments = (gradient, params, labels, start, steps, learning_rate)
     images, distance = _compiled_search(model)(*map(tf.convert_to_tensor, arguments))
     return GradientMatch(images.numpy().reshape(len(labels), -1), float(distance))
 
@@ -417,21 +414,28 @@ def _dense_layer(vector: np.ndarray, spec: VectorSpec, dense: int) -> tuple[np.n
         ) from None
 
 
+def _as_images(name: str, images: np.ndarray) -> np.ndarray:
+    """Images with pixels 0..1, as all measures here take them."""
+    images = as_numbers(name, images)
+    if images.size and not 0 <= images.min() <= images.max() <= 1:
+        raise InvalidParameterError(
+            f"{name} must have pixels from 0 to 1, got from {images.min():g} to "
+            f"{images.max():g}: divide by their white, such as 255"
+        )
+    return images
+
+
 def _seen(vector: np.ndarray, spec: VectorSpec) -> np.ndarray:
     """Take what was seen as numbers: floats as they are, integers as float64.
 
     Unsigned integers are read as signed ones: so do rings encode negative numbers.
     """
-    vector = np.asarray(vector)
+    vector = as_numbers("the vector", vector, InvalidUpdateError)
     if vector.shape != (spec.size,):
         raise InvalidUpdateError(
             f"the vector must have shape ({spec.size},), as the model has, got {vector.shape}"
         )
-    if vector.dtype.kind not in "fiu":
-        raise InvalidUpdateError(f"the vector must hold real numbers, got dtype {vector.dtype}")
-    if not np.isfinite(vector).all():
-        raise InvalidUpdateError("the vector holds NaN or Inf")
     if vector.dtype.kind == "u":
-        vector = vector.view(f"i{vector.dtype.itemsize}")
+        vector = vector.astype(f"u{vector.dtype.itemsize}").view(f"i{vector.dtype.itemsize}")
     wide = vector.dtype.kind == "f" and vector.dtype.itemsize >= 4
     return vector if wide else vector.astype(np.float64)

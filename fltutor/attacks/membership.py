@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole
 from fltutor.clients import local_batches, train_cohort
+from fltutor.data import _as_part, as_examples, as_labels
 from fltutor.errors import InvalidParameterError
 from fltutor.models import params_spec, require_trainable_by_sgd
 from fltutor.tensorflow_quietly import keras, tf
@@ -84,13 +86,14 @@ def train_on_coins(
         >>> trained.params.shape, trained.members.shape
         ((3, 2410), (3, 50))
     """
-    examples = np.arange(len(y)) if examples is None else np.asarray(examples)
-    if num_models < 1 or len(examples) < 2:
-        raise InvalidParameterError(
-            f"needed at least 1 model and 2 examples, got {num_models} and {len(examples)}"
-        )
-    if len(np.unique(examples)) < len(examples):
-        raise InvalidParameterError("an example is named twice: one coin decides about each")
+    num_models, rng = as_whole("num_models", num_models, least=1), as_generator("rng", rng)
+    y = as_labels("y", y)
+    x = as_examples("x", x, num_examples=len(y))
+    if examples is None:
+        examples = np.arange(len(y))
+    examples = _as_part("examples", examples, len(y), allow_empty=False)
+    if len(examples) < 2:
+        raise InvalidParameterError(f"needed at least 2 examples, got {len(examples)}")
     members = rng.random((num_models, len(examples))) < 0.5
     parts = [examples[row] for row in members]
     batches = local_batches(parts, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
@@ -132,18 +135,15 @@ def logit_confidences(
         Carlini et al., S&P 2022, on logit scaling. https://arxiv.org/abs/2112.03570
     """
     require_trainable_by_sgd(model)
-    spec, params, y = params_spec(model), np.asarray(params, np.float32), np.asarray(y)
+    spec, params = params_spec(model), as_numbers("params", params, finite=False)
     if params.ndim != 2 or params.shape[1] != spec.size:
         raise InvalidParameterError(f"params must have shape (s, {spec.size}), got {params.shape}")
-    if len(x) != len(y) or len(y) == 0:
-        raise InvalidParameterError(
-            f"x and y must be equally long and not empty, got {len(x)} and {len(y)}"
-        )
-    num_classes = model.output_shape[-1]
-    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= num_classes:
-        raise InvalidParameterError(f"y must hold labels, whole numbers 0 to {num_classes - 1}")
+    y = as_labels("y", y, num_classes=model.output_shape[-1])
+    x = as_examples("x", x, num_examples=len(y))
     x, rows = tf.convert_to_tensor(x), np.arange(len(y))
     confidences = np.empty((len(params), len(y)))
+    with np.errstate(over="ignore"):  # logits tell
+        params = params.astype(np.float32)
     for row, vector in zip(confidences, params, strict=True):
         weights = [tf.constant(part) for part in unflatten(vector, spec)]
         logits = model.stateless_call(weights, [], x, training=False)[0].numpy().astype(np.float64)
@@ -172,9 +172,7 @@ def loss_scores(confidences: np.ndarray) -> np.ndarray:
         Yeom et al., CSF 2018, the threshold adversary, with the threshold left open.
         https://arxiv.org/abs/1709.01604
     """
-    confidences = np.asarray(confidences, dtype=np.float64)
-    if not np.isfinite(confidences).all():
-        raise InvalidParameterError("confidences must be finite, got NaN or Inf")
+    confidences = as_numbers("confidences", confidences).astype(np.float64)
     return -np.logaddexp(0, -confidences)
 
 
@@ -219,8 +217,9 @@ def lira_scores(
         Carlini et al., S&P 2022, Algorithm 1 (online), and its offline variant.
         https://arxiv.org/abs/2112.03570
     """
-    target, shadow = np.asarray(target, np.float64), np.asarray(shadow, np.float64)
-    members = np.asarray(members)
+    target = as_numbers("the confidences of target", target).astype(np.float64)
+    shadow = as_numbers("the confidences of shadow", shadow).astype(np.float64)
+    members = as_array("members", members)
     if shadow.ndim != 2 or target.shape != shadow.shape[1:] or members.shape != shadow.shape:
         raise InvalidParameterError(
             "target (N,), shadow (s, N) and members (s, N) must fit, got "
@@ -228,8 +227,6 @@ def lira_scores(
         )
     if members.dtype != bool:
         raise InvalidParameterError(f"members must be bool, got {members.dtype}")
-    if not (np.isfinite(target).all() and np.isfinite(shadow).all()):
-        raise InvalidParameterError("confidences must be finite, got NaN or Inf")
     scarce = np.minimum(members.sum(axis=0), (~members).sum(axis=0))
     if (scarce < 2).any():
         raise InvalidParameterError(
@@ -279,7 +276,8 @@ def roc_curve(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.n
         >>> fpr, tpr
         (array([0. , 0. , 0.5, 0.5, 1. ]), array([0. , 0.5, 0.5, 1. , 1. ]))
     """
-    scores, members = np.asarray(scores), np.asarray(members)
+    scores = as_numbers("scores", scores, finite=False).astype(np.float64)
+    members = as_array("members", members)
     if scores.shape != members.shape or members.dtype != bool:
         raise InvalidParameterError(
             f"scores and members (bool) must have one shape, got {scores.shape} and "
@@ -293,7 +291,8 @@ def roc_curve(scores: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.n
             f"needed members and non-members, got {int(members.sum())} members among {members.size}"
         )
     order = np.argsort(-scores, kind="stable")
-    last_of_equals = np.append(np.flatnonzero(np.diff(scores[order])), len(order) - 1)
+    ordered = scores[order]
+    last_of_equals = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(order) - 1)
     right = np.cumsum(members[order])[last_of_equals]
     wrong = last_of_equals + 1 - right
     return (
@@ -320,8 +319,7 @@ def tpr_at_fpr(scores: np.ndarray, members: np.ndarray, fpr: float) -> float:
     Reference:
         Carlini et al., S&P 2022, on evaluation. https://arxiv.org/abs/2112.03570
     """
-    if not 0 <= fpr <= 1:
-        raise InvalidParameterError(f"fpr must be from 0 to 1, got {fpr}")
+    fpr = as_real("fpr", fpr, least=0, most=1)
     wrong, right = roc_curve(scores, members)
     return float(right[wrong <= fpr].max())
 
@@ -394,11 +392,7 @@ def attack_targets(
         https://arxiv.org/abs/2112.03570
     """
     num_models = len(trained.members)
-    whole = isinstance(targets, int | np.integer) and not isinstance(targets, bool)
-    if not whole or not 1 <= targets <= num_models:
-        raise InvalidParameterError(
-            f"targets must be a whole number from 1 to the {num_models} models, got {targets!r}"
-        )
+    targets = as_whole("targets", targets, least=1, most=num_models)
     by_lira = []
     for target in range(targets):
         others = np.arange(num_models) != target

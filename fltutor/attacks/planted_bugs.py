@@ -12,10 +12,11 @@ from collections.abc import Callable
 import numpy as np
 
 from fltutor.aggregation import dp_mean
-from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.border import as_generator, as_real
+from fltutor.errors import InvalidParameterError
 from fltutor.privacy.auditing import Mechanism
 from fltutor.privacy.mechanisms import gaussian_mechanism
-from fltutor.vectors import clip_by_norm
+from fltutor.vectors import as_updates, clip_by_norm
 
 BUGS = ("no bug", "forgets to clip", "halves the noise", "reuses the noise")
 """What :func:`plant_bug` plants: nothing, or one of three bugs."""
@@ -59,13 +60,11 @@ def plant_bug(
     """
     if bug not in BUGS:
         raise InvalidParameterError(f"bug must be one of {', '.join(BUGS)}, got {bug!r}")
-    for name, number in (
-        ("clip_norm", clip_norm),
-        ("noise_multiplier", noise_multiplier),
-        ("expected_cohort", expected_cohort),
-    ):
-        if not 0 < number < np.inf:
-            raise InvalidParameterError(f"{name} must be positive and finite, got {number}")
+    clip_norm = as_real("clip_norm", clip_norm, above=0)
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, above=0)
+    expected_cohort = as_real("expected_cohort", expected_cohort, above=0)
+    if rng is not None:
+        as_generator("rng", rng)
 
     def noisy(total: np.ndarray) -> np.ndarray:
         return gaussian_mechanism(total, clip_norm, noise_multiplier, rng).value
@@ -94,7 +93,7 @@ def plant_bug(
             if not drawn:
                 drawn.append(noisy(np.zeros(updates.shape[1])))
             clipped = clip_by_norm(updates, clip_norm) if len(updates) else updates
-            return (clipped.sum(axis=0) + drawn[0]) / expected_cohort
+            return (clipped.sum(axis=0, dtype=np.float64) + drawn[0]) / expected_cohort
 
         return mechanism
 
@@ -108,9 +107,5 @@ def plant_bug(
 
 def _usable(updates: np.ndarray) -> np.ndarray:
     """The rows, with zeros for one that holds NaN or Inf."""
-    updates = np.asarray(updates)
-    if updates.ndim != 2 or updates.dtype.kind != "f":
-        raise InvalidUpdateError(
-            f"updates must be a float matrix (n, d), got {updates.dtype} of shape {updates.shape}"
-        )
+    updates = as_updates(updates, allow_empty=True)
     return np.where(np.isfinite(updates).all(axis=1, keepdims=True), updates, 0)
