@@ -1,7 +1,9 @@
 """The compiled cohort against the readable client, and gradients against a tape."""
 
+import gc
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -26,9 +28,11 @@ from fltutor.clients import (
 from fltutor.data import Dataset, load_digits, load_mnist, partition_dirichlet, partition_iid
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
 from fltutor.models import cnn, get_params, mlp, params_spec, set_params
+from fltutor.simulation import run_federated
 from fltutor.tensorflow_quietly import keras, num_compiled, tf
 from fltutor.vectors import unflatten
 
+layers = keras.layers
 RATE = 0.1
 BATCH = 5  # one size throughout: each batch size compiles once
 
@@ -408,6 +412,260 @@ def test_control_changes_refuse_what_does_not_fit(updates, control, steps, rate,
         control_changes(updates, control, steps, rate)
 
 
+# --- nobody's examples get into another's row ---------------------------------------------------
+
+SIZES = [7, 1, BATCH + 2, 3 * BATCH]
+SPOILT = {"nan": np.nan, "inf": np.inf, "minus inf": -np.inf, "huge": 3e38}
+
+
+@cache
+def small(kind):
+    """A small model and examples of it: 60 examples, each kind compiles once."""
+    rng = np.random.default_rng(0)
+    y = (np.arange(60) % 3).astype(np.int32)
+    x = rng.normal(size=(60, 4)).astype(np.float32)
+    middle = {
+        "dense": [layers.Dense(4, activation="tanh")],
+        "convolution": [layers.Reshape((4, 1)), layers.Conv1D(2, 2), layers.Flatten()],
+        "embedding": [layers.Embedding(9, 2), layers.Flatten()],
+        "LSTM": [layers.Embedding(9, 2), layers.LSTM(2)],
+        "GRU": [layers.Embedding(9, 2, mask_zero=True), layers.GRU(2)],
+        "shared layer": [],
+        "no training argument": [],
+        "divides by its input": [layers.Lambda(lambda x: x / tf.norm(x, axis=-1, keepdims=True))],
+    }[kind]
+    if kind in ("embedding", "LSTM", "GRU"):
+        x = rng.integers(0, 9, size=(60, 4)).astype(np.int32)
+    model = keras.Sequential([keras.Input((4,), dtype=x.dtype.name), *middle, layers.Dense(3)])
+    if kind == "shared layer":
+        given, twice = keras.Input((4,)), layers.Dense(4, activation="tanh")
+        model = keras.Model(given, layers.Dense(3)(twice(twice(given))))
+    if kind == "no training argument":
+        model = Own()
+        model(x[:1])
+    data = Dataset(x, y, x, y, kind)
+    return Setting(model, data, 16)
+
+
+class Own(keras.Model):
+    """A model whose call takes no ``training``, and that has a weight beside its layers."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = layers.Dense(4, activation="tanh"), layers.Dense(3)
+
+    def build(self, shape):
+        self.scale = self.add_weight(shape=(shape[-1],), initializer="ones", name="scale")
+        self.first.build(shape)
+        self.last.build((None, 4))
+
+    def call(self, x):
+        return self.last(self.first(self.scale * x))
+
+
+KINDS = ["dense", "convolution", "embedding", "LSTM", "GRU", "shared layer",
+         "no training argument", "divides by its input"]  # fmt: skip
+
+
+def spoil(setting, keep, value):
+    """The examples, all but those of one client ruined."""
+    x = setting.data.x.copy()
+    x[~np.isin(np.arange(len(x)), keep)] = 2**31 - 1 if x.dtype.kind == "i" else value
+    return x
+
+
+def rows_of(setting, x, parts, **terms):
+    batches = [in_steps(part) for part in parts]
+    given = (setting.model, setting.params, x, setting.data.y)
+    return train_cohort(*given, batches, RATE, **terms), cohort_gradients(*given, parts)
+
+
+def in_steps(part):
+    padded = np.full(-(-len(part) // BATCH) * BATCH, -1, np.int32)
+    padded[: len(part)] = part
+    return padded.reshape(-1, BATCH)
+
+
+@pytest.mark.parametrize("value", SPOILT.values(), ids=SPOILT)
+@pytest.mark.parametrize("kind", ["dense", "convolution", "embedding", "LSTM"])
+def test_what_a_client_does_not_own_changes_no_bit_of_its_row(kind, value):
+    setting = small(kind)
+    parts = np.split(np.arange(1, 1 + sum(SIZES)), np.cumsum(SIZES)[:-1])  # nobody owns example 0
+    clean = rows_of(setting, setting.data.x, parts)
+    assert all(np.isfinite(rows).all() for rows in clean)
+    for client, part in enumerate(parts):
+        x = spoil(setting, part, value)
+        for rows, before in zip(rows_of(setting, x, parts), clean, strict=True):
+            np.testing.assert_array_equal(rows[client], before[client])
+        given = (setting.model, setting.params)
+        batches = in_steps(part)
+        np.testing.assert_array_equal(
+            train_client(*given, x, setting.data.y, batches, RATE),
+            train_client(*given, setting.data.x, setting.data.y, batches, RATE),
+        )
+
+
+@settings(max_examples=25)
+@given(
+    st.lists(st.integers(1, 3 * BATCH), min_size=1, max_size=BLOCK + 2),
+    st.data(),
+    st.sampled_from(list(SPOILT.values())),
+    st.booleans(),
+)
+def test_any_cohort_keeps_its_rows_apart(sizes, draw, value, with_terms):
+    setting, rng = small("dense"), np.random.default_rng(sum(sizes))
+    client = draw.draw(st.integers(0, len(sizes) - 1))
+    parts = [rng.choice(np.arange(1, 60), size, replace=False) for size in sizes]
+    terms = {}
+    if with_terms:
+        terms = {"proximal_mu": 0.5, "corrections": random_corrections(setting, len(sizes))}
+    clean = rows_of(setting, setting.data.x, parts, **terms)
+    if with_terms:
+        terms["corrections"] = terms["corrections"].copy()
+        terms["corrections"][np.arange(len(sizes)) != client] = value  # theirs, too
+    spoilt = rows_of(setting, spoil(setting, parts[client], value), parts, **terms)
+    for rows, before in zip(spoilt, clean, strict=True):
+        np.testing.assert_array_equal(rows[client], before[client])
+
+
+def test_a_run_does_not_meet_an_example_that_nobody_owns():
+    digits = load_digits()
+    x = digits.x.copy()
+    x[0] = np.nan
+    data = Dataset(x, digits.y, digits.x_test, digits.y_test, "first one ruined")
+    parts = [part[part > 0] for part in partition_iid(digits.y, 7, np.random.default_rng(0))]
+    history = run_federated(setting_named("mlp").model, data, parts, rounds=2, learning_rate=0.3)
+    assert history.accuracy[-1] > 0.8
+
+
+# --- models people bring ------------------------------------------------------------------------
+
+
+def plain_keras(setting, batches):
+    """The update of one client by Keras's own SGD, batch after batch."""
+    model, start = setting.model, setting.params
+    optimizer = keras.optimizers.SGD(RATE)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    try:
+        for batch in batches:
+            examples = batch[batch >= 0]
+            with tf.GradientTape() as tape:
+                value = loss(
+                    setting.data.y[examples], model(setting.data.x[examples], training=True)
+                )
+            gradients = tape.gradient(value, model.trainable_variables)
+            optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return get_params(model) - start
+    finally:
+        set_params(model, start)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_models_that_people_bring_train_as_by_plain_keras(kind):
+    setting = small(kind)
+    parts = np.split(np.arange(sum(SIZES)), np.cumsum(SIZES)[:-1])
+    batches = [in_steps(part) for part in parts]
+    expected = np.stack([plain_keras(setting, batch) for batch in batches])
+    bound = tolerance(max(map(len, batches)), setting.longest_sum)
+    np.testing.assert_allclose(setting.one_by_one(batches), expected, rtol=0, atol=bound)
+    np.testing.assert_allclose(setting.cohort(batches), expected, rtol=0, atol=bound)
+    assert np.abs(expected).max(axis=1).min() > 100 * bound
+
+
+@pytest.mark.parametrize("kind", ["embedding", "LSTM", "shared layer"])
+def test_gradients_of_models_that_people_bring_are_those_of_a_tape(kind):
+    setting, part = small(kind), np.arange(20)
+    data = setting.data
+    (got,) = cohort_gradients(setting.model, setting.params, data.x, data.y, [part])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    with tf.GradientTape() as tape:
+        value = loss(data.y[part], setting.model(data.x[part]))
+    expected = tape.gradient(value, setting.model.trainable_variables)
+    flat = np.concatenate([tf.convert_to_tensor(g).numpy().ravel() for g in expected])
+    np.testing.assert_allclose(got, flat, rtol=0, atol=gradient_tolerance(setting, 20))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64", "uint8", "bool"])
+def test_inputs_of_any_type_train_as_float32(dtype):
+    setting = small("dense")
+    x = (np.abs(setting.data.x) > 0.5).astype(dtype)
+    batches = in_steps(np.arange(7))
+    given = (setting.model, setting.params)
+    expected = train_client(*given, x.astype(np.float32), setting.data.y, batches, RATE)
+    np.testing.assert_array_equal(train_client(*given, x, setting.data.y, batches, RATE), expected)
+    (row,) = train_cohort(*given, x, setting.data.y, [batches], RATE)
+    np.testing.assert_allclose(row, expected, rtol=0, atol=tolerance(2, 16))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "int64"])
+def test_weights_of_any_type_give_float32_updates(dtype):
+    setting, batches = small("dense"), in_steps(np.arange(7))
+    params = np.round(4 * setting.params).astype(dtype)
+    given = (setting.data.x, setting.data.y)
+    expected = train_client(setting.model, params.astype(np.float32), *given, batches, RATE)
+    update = train_client(setting.model, params, *given, batches, RATE)
+    (row,) = train_cohort(setting.model, params, *given, [batches], RATE)
+    assert update.dtype == row.dtype == np.float32
+    np.testing.assert_array_equal(update, expected)
+    np.testing.assert_allclose(row, expected, rtol=0, atol=4 * tolerance(2, 16))
+
+
+def test_a_compiled_loss_is_not_used():
+    setting, batches = small("dense"), [in_steps(np.arange(7))]
+    before = setting.cohort(batches)
+    setting.model.compile(loss="mse", optimizer="adam", metrics=["accuracy"])
+    compiled = num_compiled()
+    np.testing.assert_array_equal(setting.cohort(batches), before)
+    assert num_compiled() == compiled
+
+
+# --- what is compiled belongs to an architecture ------------------------------------------------
+
+
+def test_a_layer_that_was_changed_after_a_run_trains_as_it_is_now():
+    data, batches = small("dense").data, [in_steps(np.arange(7))]
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(4, "relu"), layers.Dense(3)])
+    changed = Setting(model, data, 16)
+    changed.cohort(batches)
+    model.layers[0].activation = keras.activations.tanh
+    bound = tolerance(2, 16)
+    np.testing.assert_allclose(changed.cohort(batches), changed.one_by_one(batches), atol=bound)
+    model.pop()
+    model.add(layers.Dense(5))
+    np.testing.assert_allclose(changed.cohort(batches), changed.one_by_one(batches), atol=bound)
+
+
+def test_a_loop_over_seeds_compiles_once_and_warns_of_nothing(caplog):
+    data, batches = load_digits(), setting_named("mlp").batches([7])
+    counts = []
+    with caplog.at_level("WARNING", "tensorflow"):
+        for seed in range(8):
+            model = mlp(hidden=(3,), seed=seed)
+            train_cohort(model, get_params(model), data.x, data.y, batches, RATE)
+            counts.append(num_compiled())
+    assert counts[0] == counts[-1]
+    assert not caplog.records
+
+
+def test_many_architectures_warn_of_nothing_either(caplog):
+    x, y = np.ones((6, 2), np.float32), np.arange(6) % 2
+    with caplog.at_level("WARNING", "tensorflow"):
+        for outputs in range(2, 9):
+            model = mlp(2, outputs, hidden=())
+            train_cohort(model, get_params(model), x, y, [in_steps(np.arange(6))], RATE)
+    assert not caplog.records
+
+
+def test_a_model_that_has_trained_may_go():
+    model = mlp(4, 3, hidden=())
+    data = small("dense").data
+    train_cohort(model, get_params(model), data.x, data.y, [in_steps(np.arange(7))], RATE)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
+
+
 # --- gradients ----------------------------------------------------------------------------------
 
 
@@ -571,6 +829,111 @@ def test_batches_that_name_no_examples_are_refused(digits_mlp, wrong):
 def test_rates_that_are_not_finite_are_refused(digits_mlp, rate):
     with pytest.raises(InvalidParameterError, match=f"learning_rate must be finite, got {rate}"):
         digits_mlp.cohort(digits_mlp.batches([5]), rate)
+
+
+def training_ways(setting, batches=None, **changed):
+    """The three ways to train, each with one argument changed."""
+    batches = setting.batches([5]) if batches is None else batches
+    given = {"params": setting.params, "x": setting.data.x, "y": setting.data.y} | changed
+    rate = given.pop("learning_rate", RATE)
+    return [
+        lambda: train_cohort(setting.model, **given, batches=batches, learning_rate=rate),
+        lambda: train_client(setting.model, **given, batches=batches[0], learning_rate=rate),
+        lambda: cohort_gradients(setting.model, **given, parts=[np.arange(5)]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"y": lambda y: y + 10 * (np.arange(len(y)) == 9)}, "labels from 0 to 9, got 1. at example 9"),
+        ({"y": lambda y: y - 10 * (np.arange(len(y)) == 9)}, "got -.* at example 9"),
+        ({"y": lambda y: np.eye(10)[y]}, "y must"),
+        ({"y": lambda y: y.astype(np.float32)}, "y must"),
+        ({"x": lambda x: np.ma.masked_less(x, 0)}, "x is a masked array"),
+        ({"x": lambda x: tf.data.Dataset.from_tensors(x)}, "x must be one array"),
+        ({"params": lambda p: [p[:5], p[5:]]}, r"write params=get_params\(model\)"),
+        ({"params": lambda p: np.where(p == p[3], np.nan, p)}, "nan at coordinate 3"),
+        ({"params": lambda p: p.astype(float) * 1e300 ** (p == p[3])}, r"e\+2.. at coordinate 3"),
+        ({"params": lambda p: p.astype(complex)}, "complex128"),
+        ({"params": lambda p: p > 0}, "got bool"),
+        ({"params": lambda p: np.ma.masked_less(p, 0)}, "params is a masked array"),
+    ],
+)  # fmt: skip
+def test_what_training_cannot_take_is_refused_by_name(digits_mlp, changed, message):
+    spoilt = {
+        name: spoil(digits_mlp.params if name == "params" else getattr(digits_mlp.data, name))
+        for name, spoil in changed.items()
+    }
+    for train in training_ways(digits_mlp, **spoilt):
+        with pytest.raises(InvalidParameterError, match=message):
+            train()
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, lambda y: y[:, None], tf.constant, list])
+def test_labels_of_any_integer_type_train_alike(digits_mlp, kind):
+    for train, expected in zip(
+        training_ways(digits_mlp, y=kind(digits_mlp.data.y)), training_ways(digits_mlp), strict=True
+    ):
+        np.testing.assert_array_equal(train(), expected())
+
+
+@pytest.mark.parametrize("rate", [True, "0.1", None, 1j, [0.1]], ids=str)
+def test_rates_that_are_no_numbers_are_refused(digits_mlp, rate):
+    for train in training_ways(digits_mlp, learning_rate=rate)[:2]:
+        with pytest.raises(InvalidParameterError, match="learning_rate must be"):
+            train()
+
+
+@pytest.mark.parametrize("rate", [np.float16(0.125), np.float32(0.125), np.float64(0.125)])
+def test_rates_of_any_precision_train_alike(digits_mlp, rate):
+    for train, expected in zip(
+        training_ways(digits_mlp, learning_rate=rate)[:2],
+        training_ways(digits_mlp, learning_rate=0.125)[:2],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(train(), expected())
+
+
+@pytest.mark.parametrize(
+    "batches", [[[0.0, 1.0]], [[True, False]], [["0", "1"]], [[0, 1442]]], ids=str
+)
+def test_batches_of_another_type_are_refused(digits_mlp, batches):
+    for train in training_ways(digits_mlp, batches=[np.array(batches)])[:2]:
+        with pytest.raises(InvalidParameterError, match="the batches of client 0"):
+            train()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"batch_size": 10.0}, "batch_size must be a whole number of at least 1, got 10.0"),
+        ({"batch_size": True}, "batch_size must be a whole number"),
+        ({"local_epochs": "2"}, "local_epochs must be a whole number"),
+        ({"rng": 0}, r"write rng=np\.random\.default_rng\(0\)"),
+        ({"rng": np.random.RandomState(0)}, "rng must be a NumPy Generator"),
+        ({"parts": [[0, 1], [2.0]]}, "client 1 must name its examples by whole numbers"),
+        ({"parts": [[0, 1], [2, 2]]}, "client 1 must name each example once"),
+        ({"parts": []}, "at least one client"),
+    ],
+)
+def test_batches_are_made_of_whole_numbers_and_a_generator(changed, message):
+    given = {"parts": [np.arange(3)], "batch_size": 2, "rng": np.random.default_rng(0)} | changed
+    with pytest.raises(InvalidParameterError, match=message):
+        local_batches(**given)
+
+
+def test_masks_mean_the_examples_that_are_true(digits_mlp):
+    mask = np.isin(np.arange(1442), [3, 8, 21])
+    by_mask, by_number = (
+        local_batches([part], batch_size=2, rng=np.random.default_rng(0))
+        for part in (mask, np.array([3, 8, 21]))
+    )
+    np.testing.assert_array_equal(by_mask[0], by_number[0])
+    given = (digits_mlp.model, digits_mlp.params, digits_mlp.data.x, digits_mlp.data.y)
+    np.testing.assert_array_equal(
+        cohort_gradients(*given, [mask]), cohort_gradients(*given, [[3, 8, 21]])
+    )
 
 
 @pytest.mark.parametrize("shape", [(2409,), (2411,), (1, 2410)], ids=str)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from fltutor.clients import train_client
+from fltutor.clients import cohort_gradients, train_client, train_cohort
+from fltutor.data import Dataset
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
 from fltutor.models import (
     cnn,
@@ -13,7 +14,8 @@ from fltutor.models import (
     require_trainable_by_sgd,
     set_params,
 )
-from fltutor.tensorflow_quietly import keras
+from fltutor.simulation import evaluate, run_federated
+from fltutor.tensorflow_quietly import keras, tf
 
 layers = keras.layers
 
@@ -147,6 +149,281 @@ def test_models_without_a_defined_meaning_are_refused_by_name(build, message):
 def test_what_does_not_compute_in_float32_is_refused_by_name(layer, message):
     with pytest.raises(UnsupportedModelError, match=message):
         require_trainable_by_sgd(keras.Sequential([keras.Input((4,)), layer(), layers.Dense(2)]))
+
+
+# --- judged by what a call does -------------------------------------------------------------------
+
+X = np.random.default_rng(0).random((20, 4)).astype(np.float32)
+
+
+class Model(keras.Model):
+    """A model whose call is a function of two dense layers, a dropout, the input, training."""
+
+    def __init__(self, function, **settings):
+        super().__init__(**settings)
+        self.first, self.last, self.drop = layers.Dense(5), layers.Dense(3), layers.Dropout(0.5)
+        self.function = function
+
+    def call(self, x, training=False):
+        return self.function(self, x, training)
+
+
+class Silent(Model):
+    """The same without ``training`` in its call."""
+
+    def call(self, x):
+        return self.function(self, x, None)
+
+
+def subclass(function, kind=Model, **settings):
+    model = kind(lambda m, x, training: m.drop(m.last(m.first(x))), **settings)
+    model(X)
+    model.function = function
+    return model
+
+
+class Layer(layers.Layer):
+    """A layer whose call is a function, with a counter, a weight, and a variable beside them."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function, self.outside = function, tf.Variable(2.0)
+
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        super().build(shape)
+
+    def call(self, x):
+        return self.function(self, x)
+
+
+def functional(function):
+    given = keras.Input((4,))
+    return keras.Model(given, function(given))
+
+
+def count(layer, x):
+    layer.count.assign_add(1.0)
+    return x
+
+
+def add_a_loss(layer, x):
+    layer.add_loss(tf.reduce_mean(x))
+    return x
+
+
+def two_inputs():
+    first, second = keras.Input((4,)), keras.Input((4,))
+    return keras.Model([first, second], layers.Dense(3)(first + second))
+
+
+def in_mixed_precision(build):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        return build()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def softmax_by_hand(z):
+    return tf.exp(z) / tf.reduce_sum(tf.exp(z), axis=-1, keepdims=True)
+
+
+PROBABILITIES = {
+    "tf.nn": lambda: network(last=layers.Dense(3, activation=tf.nn.softmax)),
+    "keras.ops": lambda: network(last=layers.Dense(3, activation=keras.ops.softmax)),
+    "lambda": lambda: network(last=layers.Dense(3, activation=lambda z: tf.nn.softmax(z))),
+    "by hand": lambda: network(last=layers.Dense(3, activation=softmax_by_hand)),
+    "Lambda": lambda: network(layers.Dense(3), last=layers.Lambda(tf.nn.softmax)),
+    "with a temperature": lambda: network(
+        last=layers.Dense(3, activation=lambda z: tf.nn.softmax(z / 9))
+    ),
+    "nested": lambda: network(last=network(last=layers.Dense(3, activation=tf.nn.softmax))),
+    "functional": lambda: functional(lambda x: keras.ops.softmax(layers.Dense(3)(x))),
+    "softmax then reshape": lambda: network(
+        layers.Dense(3), layers.Softmax(), last=layers.Reshape((3,))
+    ),
+    "subclass": lambda: subclass(lambda m, x, training: tf.nn.softmax(m.last(m.first(x)))),
+    "in training only": lambda: subclass(
+        lambda m, x, training: tf.nn.softmax(m.last(m.first(x))) if training else m.last(m.first(x))
+    ),
+    "outside training only": lambda: subclass(
+        lambda m, x, training: m.last(m.first(x)) if training else tf.nn.softmax(m.last(m.first(x)))
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("build", PROBABILITIES.values(), ids=PROBABILITIES)
+def test_probabilities_are_refused_however_they_are_made(build):
+    with pytest.raises(UnsupportedModelError, match=r"returns probabilities, .*: remove the"):
+        require_trainable_by_sgd(build(), X)
+
+
+@pytest.mark.parametrize("examples", [np.full_like(X, np.nan), np.zeros_like(X), X[:1], 1e6 * X])
+def test_probabilities_are_seen_on_any_examples(examples):
+    for model in (PROBABILITIES["tf.nn"](), PROBABILITIES["subclass"]()):
+        with pytest.raises(UnsupportedModelError, match="returns probabilities"):
+            require_trainable_by_sgd(model, examples)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "tanh", "log_softmax", "softplus"])
+@pytest.mark.parametrize("examples", [X, np.zeros_like(X), X[:1]], ids=["some", "zeros", "one"])
+def test_outputs_that_are_no_probabilities_raise_no_alarm(activation, examples):
+    require_trainable_by_sgd(network(last=layers.Dense(3, activation=activation)), examples)
+    require_trainable_by_sgd(network(last=layers.Dense(2, activation=activation)), examples)
+
+
+REFUSED = {
+    "activity regularizer": (
+        lambda: network(layers.Dense(5, activity_regularizer="l2", name="calm")),
+        r"leaves losses of its own .* remove the activity_regularizer of layer calm \(Dense\)",
+    ),
+    "activity regularizer inside": (
+        lambda: network(network(layers.Dense(5, activity_regularizer="l2"))),
+        "leaves losses of its own",
+    ),
+    "activity regularizer of the model": (
+        lambda: subclass(lambda m, x, _: m.last(m.first(x)), activity_regularizer="l2"),
+        "leaves losses of its own",
+    ),
+    "a layer for it": (
+        lambda: network(layers.ActivityRegularization(l2=0.1)), "leaves losses of its own"
+    ),
+    "add_loss in a layer": (
+        lambda: network(Layer(add_a_loss)), "leaves losses of its own .* remove add_loss"
+    ),
+    "add_loss in a model": (
+        lambda: subclass(lambda m, x, _: m.last(add_a_loss(m, m.first(x)))), "leaves losses"
+    ),
+    "dropout and no training argument": (
+        lambda: subclass(lambda m, x, _: m.last(m.drop(m.first(x))), kind=Silent),
+        r"layer dropout\S* \(Dropout\) keeps state",
+    ),
+    "a counter": (lambda: network(Layer(count)), r"\(Layer\) keeps state"),
+    "a variable that is not trained": (
+        lambda: network(Layer(lambda layer, x: x + layer.count)), r"\(Layer\) keeps state"
+    ),
+    "a variable of TensorFlow": (
+        lambda: network(Layer(lambda layer, x: x * layer.outside)), "none of its weights"
+    ),
+    "random numbers": (
+        lambda: network(layers.Lambda(lambda x: x + tf.random.normal(tf.shape(x)))),
+        "draws random numbers",
+    ),
+    "a Python function": (
+        lambda: network(
+            layers.Lambda(lambda x: tf.ensure_shape(tf.py_function(abs, [x], tf.float32), x.shape))
+        ),
+        "draws random numbers or acts outside itself",
+    ),
+    "LSTM with dropout": (
+        lambda: network(layers.Reshape((4, 1)), layers.LSTM(2, dropout=0.5, name="rnn")),
+        r"layer rnn \(LSTM\) keeps state",
+    ),
+    "GRU with recurrent dropout": (
+        lambda: network(layers.Reshape((4, 1)), layers.GRU(2, recurrent_dropout=0.5)),
+        r"\(GRU\) keeps state",
+    ),
+    "LSTM with a regularizer": (
+        lambda: network(layers.Reshape((4, 1)), layers.LSTM(2, kernel_regularizer="l2")),
+        r"\(LSTM\) has a regularizer",
+    ),
+    "two inputs": (two_inputs, "has 2 inputs, needed one"),
+    "two outputs": (
+        lambda: functional(lambda x: [layers.Dense(3)(x), layers.Dense(3)(x)]), "has 2 outputs"
+    ),
+    "a dictionary of outputs": (
+        lambda: subclass(lambda m, x, _: {"out": m.last(m.first(x))}), "returns a dict, needed one"
+    ),
+    "one output": (lambda: network(last=layers.Dense(1)), r"one output, .* Dense\(2\)"),
+    "a sigmoid": (
+        lambda: network(last=layers.Dense(1, activation="sigmoid")), r"one output, .* Dense\(2\)"
+    ),
+    "a row for each word": (
+        lambda: network(layers.Reshape((4, 1))), r"returns shape \(4, 4, 3\) .* \(4, outputs\)"
+    ),
+    "no weights yet": (
+        lambda: keras.Sequential([layers.Dense(3)]), r"give it keras.Input.*, or call it once"
+    ),
+    "a subclass without weights": (
+        lambda: Model(lambda m, x, _: m.last(m.first(x))), "or call it once on an example"
+    ),
+    "a layer without weights": (
+        lambda: unbuilt_inside(), "no weights yet: call the model once on an example, or leave"
+    ),
+    "mixed precision": (
+        lambda: in_mixed_precision(network), "computes in float16 and float32, needed float32"
+    ),
+    "a subclass in mixed precision": (
+        lambda: in_mixed_precision(lambda: subclass(lambda m, x, _: m.last(m.first(x)))),
+        "computes in float16 and float32, needed float32",
+    ),
+    "other examples": (
+        lambda: mlp(5, 3), r"cannot be compiled for batches of shape \(4, 4\) .*incompatible"
+    ),
+}  # fmt: skip
+
+
+def unbuilt_inside():
+    model = Model(lambda m, x, _: m.last(x))
+    model(X)
+    return model
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_a_call_does_beside_is_refused_in_a_sentence(case):
+    build, message = REFUSED[case]
+    model = build()
+    for _ in range(2):  # also when asked again
+        with pytest.raises(UnsupportedModelError, match=message) as raised:
+            require_trainable_by_sgd(model, X)
+        assert "\n" not in str(raised.value)
+
+
+def test_the_refusal_comes_wherever_a_model_is_used():
+    model = PROBABILITIES["tf.nn"]()
+    y, params = np.arange(20) % 3, get_params(model)
+    data = Dataset(X, y, X, y, "made up")
+    for use in (
+        lambda: run_federated(model, data, [np.arange(9)], rounds=1, learning_rate=0.1),
+        lambda: evaluate(model, params, X, y),
+        lambda: train_client(model, params, X, y, np.arange(4)[None], 0.1),
+        lambda: train_cohort(model, params, X, y, [np.arange(4)[None]], 0.1),
+        lambda: cohort_gradients(model, params, X, y, [np.arange(4)]),
+    ):
+        with pytest.raises(UnsupportedModelError, match="returns probabilities"):
+            use()
+
+
+def test_a_model_that_has_no_weights_says_so_when_asked_for_them():
+    with pytest.raises(UnsupportedModelError, match="or call it once on an example"):
+        get_params(keras.Sequential([layers.Dense(3)]))
+
+
+@pytest.mark.parametrize(
+    "layer", [lambda: layers.LSTM(2), lambda: layers.GRU(2), lambda: layers.SimpleRNN(2),
+              lambda: layers.Bidirectional(layers.LSTM(2)), lambda: layers.Conv1D(2, 2)],
+)  # fmt: skip
+def test_an_unused_generator_is_no_state(layer):
+    model = network(layers.Reshape((4, 1)), layer(), layers.Flatten())
+    before = [variable.numpy() for variable in model.non_trainable_variables]
+    require_trainable_by_sgd(model, X)
+    evaluate(model, get_params(model), X, np.arange(20) % 3)
+    for variable, value in zip(model.non_trainable_variables, before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_a_model_that_was_found_fit_is_looked_at_again_after_a_change():
+    model = network(last=layers.Dense(3))
+    require_trainable_by_sgd(model, X)
+    model.layers[-1].activation = tf.nn.softmax
+    with pytest.raises(UnsupportedModelError, match="returns probabilities"):
+        require_trainable_by_sgd(model, X)
+    model.layers[-1].activation = keras.activations.linear
+    require_trainable_by_sgd(model)
+    model.layers[-1].trainable = False
+    with pytest.raises(UnsupportedModelError, match="no trainable weights"):
+        require_trainable_by_sgd(model)
 
 
 def test_channels_before_pixels_are_refused_by_name():
