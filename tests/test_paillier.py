@@ -304,7 +304,7 @@ def test_a_short_modulus_is_refused_unless_it_is_named_a_toy(bits):
         (M89 + 2, M107, "must be primes"),
         (M89, M61 * M61, "must be primes"),
         (M89 * M107, M127, "must be primes"),
-        (561, M127, "must be primes"),  # a Carmichael number fools Fermat's test
+        (1729, M521, "must be primes"),  # a Carmichael number fools Fermat's test
         (825265 * 321197185, M107, "must be primes"),
         (2, M127, "different primes"),
         (-M89, -M107, "different primes"),
