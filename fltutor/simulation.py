@@ -702,7 +702,7 @@ def run_federated(
             raise
         history.stopped_by = error.with_traceback(None)  # whose frames hold models and keys
         if progress:
-            print(history)
+            print(f"\n{history}")
     return history
 
 
