@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_array, as_numbers, as_real, not_finite
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 
 
@@ -54,15 +55,18 @@ def sgd(learning_rate: float = 1.0) -> ServerOptimizer:
         Reddi et al., ICLR 2021, Algorithm 1 with ServerOpt = SGD.
         https://arxiv.org/abs/2003.00295
     """
-    _require_rate(learning_rate)
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
+
+    def init(params: np.ndarray) -> None:
+        _as_params(params)
 
     def apply(params: np.ndarray, update: np.ndarray, state: None) -> tuple[np.ndarray, None]:
-        _require_same_shape(params, update)
+        params, update = _as_params(params), _as_update(params, update)
         with np.errstate(over="ignore", invalid="ignore"):
             stepped = (params + learning_rate * update).astype(params.dtype)
-        return _require_finite(stepped), None
+        return _finite(stepped, update), None
 
-    return ServerOptimizer(init=lambda params: None, apply=apply)
+    return ServerOptimizer(init, apply)
 
 
 def momentum(learning_rate: float = 1.0, *, beta: float = 0.9) -> ServerOptimizer:
@@ -99,20 +103,23 @@ def momentum(learning_rate: float = 1.0, *, beta: float = 0.9) -> ServerOptimize
         Hsu et al. 2019, FedAvgM: v <- beta v + Δw, w <- w - v, where Δw points against our
         update. https://arxiv.org/abs/1909.06335
     """
-    _require_rate(learning_rate)
-    _require_decay("beta", beta)
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
+    beta = as_real("beta", beta, least=0, below=1)
+
+    def init(params: np.ndarray) -> np.ndarray:
+        return np.zeros(_as_params(params).shape)
 
     def apply(
         params: np.ndarray, update: np.ndarray, state: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        _require_same_shape(params, update)
-        _require_state(params, state)
+        params, update = _as_params(params), _as_update(params, update)
+        state = _as_state(params, state)
         with np.errstate(over="ignore", invalid="ignore"):
-            velocity = beta * state + np.asarray(update, np.float64)
+            velocity = beta * state + update.astype(np.float64)
             stepped = (params + learning_rate * velocity).astype(params.dtype)
-        return _require_finite(stepped), velocity
+        return _finite(stepped, update), velocity
 
-    return ServerOptimizer(init=lambda params: np.zeros(np.shape(params)), apply=apply)
+    return ServerOptimizer(init, apply)
 
 
 @dataclass(frozen=True)
@@ -198,7 +205,7 @@ def adam(
     Reference:
         Reddi et al., ICLR 2021, Algorithm 2, FedAdam. https://arxiv.org/abs/2003.00295
     """
-    _require_decay("beta_2", beta_2)
+    beta_2 = as_real("beta_2", beta_2, least=0, below=1)
     return _adaptive(
         learning_rate,
         beta_1,
@@ -240,7 +247,7 @@ def yogi(
     Reference:
         Reddi et al., ICLR 2021, Algorithm 2, FedYogi. https://arxiv.org/abs/2003.00295
     """
-    _require_decay("beta_2", beta_2)
+    beta_2 = as_real("beta_2", beta_2, least=0, below=1)
     return _adaptive(
         learning_rate,
         beta_1,
@@ -256,64 +263,75 @@ def _adaptive(
     accumulate: Callable[[np.ndarray, np.ndarray], np.ndarray],
 ) -> ServerOptimizer:
     """Algorithm 2, with ``accumulate(v, update²)`` for the line that tells its methods apart."""
-    _require_rate(learning_rate)
-    _require_decay("beta_1", beta_1)
-    if not (0 < tau < np.inf and 0 < tau * tau < np.inf):
+    learning_rate = as_real("learning_rate", learning_rate, above=0)
+    beta_1 = as_real("beta_1", beta_1, least=0, below=1)
+    tau = as_real("tau", tau, above=0)
+    if not 0 < tau * tau < np.inf:
         raise InvalidParameterError(
             f"tau must be positive and finite, and its square too, got {tau}"
         )
 
     def init(params: np.ndarray) -> Moments:
-        return Moments(np.zeros(np.shape(params)), np.full(np.shape(params), float(tau) ** 2))
+        shape = _as_params(params).shape
+        return Moments(np.zeros(shape), np.full(shape, tau**2))
 
     def apply(params: np.ndarray, update: np.ndarray, state: Moments) -> tuple[np.ndarray, Moments]:
-        _require_same_shape(params, update)
-        _require_state(params, state.mean)
-        _require_state(params, state.square)
-        update = np.asarray(update, np.float64)
+        params, update = _as_params(params), _as_update(params, update).astype(np.float64)
+        if not isinstance(state, Moments):
+            raise InvalidParameterError(
+                f"the optimizer's state must be Moments, got {type(state).__name__}: start with "
+                "init(params)"
+            )
+        old = Moments(_as_state(params, state.mean), _as_state(params, state.square))
         with np.errstate(over="ignore", invalid="ignore"):
-            mean = beta_1 * state.mean + (1 - beta_1) * update
-            square = accumulate(state.square, update**2)
+            mean = beta_1 * old.mean + (1 - beta_1) * update
+            square = accumulate(old.square, update**2)
             stepped = params + learning_rate * mean / (np.sqrt(square) + tau)
             stepped = stepped.astype(params.dtype)
-        _require_finite(square)  # an infinite one would stop its coordinate for ever
-        return _require_finite(stepped), Moments(mean, square)
+        _finite(square, update)  # an infinite one would stop its coordinate for ever
+        return _finite(stepped, update), Moments(mean, square)
 
     return ServerOptimizer(init, apply)
 
 
-def _require_rate(learning_rate: float) -> None:
-    if not 0 < learning_rate < np.inf:
+def _as_params(params: np.ndarray) -> np.ndarray:
+    """The weights as an array of floats: whole numbers would stay where they are."""
+    params = as_array("params", params)
+    if params.dtype.kind != "f":
         raise InvalidParameterError(
-            f"learning_rate must be positive and finite, got {learning_rate}"
-        )
-
-
-def _require_decay(name: str, decay: float) -> None:
-    if not 0 <= decay < 1:
-        raise InvalidParameterError(f"{name} must be from 0 to below 1, got {decay}")
-
-
-def _require_state(params: np.ndarray, state: np.ndarray) -> None:
-    if np.shape(state) != np.shape(params):
-        raise InvalidParameterError(
-            f"the optimizer's state is of shape {np.shape(state)}, needed that of the model, "
-            f"{np.shape(params)}: start with init(params)"
-        )
-
-
-def _require_same_shape(params: np.ndarray, update: np.ndarray) -> None:
-    if np.shape(update) != np.shape(params):
-        raise InvalidUpdateError(
-            f"update must have the shape of the model, {np.shape(params)}, got {np.shape(update)}"
-        )
-
-
-def _require_finite(params: np.ndarray) -> np.ndarray:
-    bad = np.size(params) - np.count_nonzero(np.isfinite(params))
-    if bad:
-        raise InvalidUpdateError(
-            f"update would leave {bad} of {np.size(params)} weights NaN or Inf: "
-            f"a smaller learning rate may help"
+            f"params must hold floats, got dtype {params.dtype}: write params.astype(np.float32)"
         )
     return params
+
+
+def _as_state(params: np.ndarray, state: np.ndarray) -> np.ndarray:
+    if np.shape(state) != params.shape:
+        raise InvalidParameterError(
+            f"the optimizer's state is of shape {np.shape(state)}, needed that of the model, "
+            f"{params.shape}: start with init(params)"
+        )
+    return as_numbers("the optimizer's state", state)
+
+
+def _as_update(params: np.ndarray, update: np.ndarray) -> np.ndarray:
+    update = as_numbers("update", update, InvalidUpdateError, finite=False)
+    if update.shape != np.shape(params):
+        raise InvalidUpdateError(
+            f"update must have the shape of the model, {np.shape(params)}, got {update.shape}"
+        )
+    return update
+
+
+def _finite(stepped: np.ndarray, update: np.ndarray) -> np.ndarray:
+    """Refuse a result with NaN or Inf; ``update`` tells whether they come from it."""
+    bad = stepped.size - np.count_nonzero(np.isfinite(stepped))
+    if bad:
+        reason = (
+            f"the update holds {not_finite(update, 'coordinate')}"
+            if not np.isfinite(update).all()
+            else f"an overflow of {stepped.dtype}: a smaller learning rate may help"
+        )
+        raise InvalidUpdateError(
+            f"update would leave {bad} of {stepped.size} weights NaN or Inf: {reason}"
+        )
+    return stepped

@@ -166,12 +166,13 @@ def clip_by_norm(updates: np.ndarray, clip_norm: float) -> np.ndarray:
     largest, lengths = _norms(updates)
     with np.errstate(over="ignore"):
         too_long = largest * lengths > clip_norm
-    # Rounding to the dtype lengthens a row by half an eps at most. In float64 a sum of up to
-    # 2^40 squares and four other roundings stay below 2^-47. Of numbers below the normal
-    # range each is off by half the smallest one, so the row by sqrt(d) / 2 of it.
-    info = np.finfo(clipped.dtype)
-    vanishing = np.sqrt(updates.shape[1]) * float(info.smallest_subnormal)
-    target = max(clip_norm * (1 - float(info.eps) / 2 - 2.0**-47) - vanishing, 0.0)
+    # Rounding to the dtype lengthens a row by half an eps at most. Both norms, before and after,
+    # and the scaling are float64: the sum of d squares is off by d roundings, or by 64 if they
+    # are added in pairs. Each number below the normal range is off by half the smallest one.
+    info, d = np.finfo(clipped.dtype), updates.shape[1]
+    rounding = float(info.eps) / 2 + (8 + min(d, 64)) * 2.0**-53
+    vanishing = np.sqrt(d) * float(info.smallest_subnormal)
+    target = max(clip_norm * (1 - rounding) - vanishing, 0.0)
     for row in np.flatnonzero(too_long):
         clipped[row] = updates[row] / largest[row] * (target / lengths[row])
     return clipped

@@ -72,15 +72,15 @@ def test_no_round_and_no_draw_lose_nothing():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"runs": 0}, "runs must be a whole number, 1 or more, got 0"),
-        ({"runs": 1e5}, "runs must be a whole number, 1 or more, got 100000.0"),
-        ({"rounds": -1}, "rounds must be a whole number, 0 or more, got -1"),
-        ({"rounds": True}, "rounds must be a whole number, 0 or more, got True"),
+        ({"runs": 0}, "runs must be a whole number of at least 1, got 0"),
+        ({"runs": 1e5}, "runs must be a whole number of at least 1, got 100000.0"),
+        ({"rounds": -1}, "rounds must be a whole number of at least 0, got -1"),
+        ({"rounds": True}, "rounds must be a whole number of at least 0, got True"),
         ({"noise_multiplier": 0}, "noise_multiplier must be positive and finite, got 0"),
         ({"noise_multiplier": math.nan}, "noise_multiplier must be positive and finite, got nan"),
-        ({"sampling_rate": 1.1}, "sampling_rate must be from 0 to 1, got 1.1"),
-        ({"sampling_rate": math.nan}, "sampling_rate must be from 0 to 1, got nan"),
-        ({"rng": 1}, "rng must be a numpy.random.Generator, got int"),
+        ({"sampling_rate": 1.1}, "sampling_rate must be at least 0 and at most 1, got 1.1"),
+        ({"sampling_rate": math.nan}, "sampling_rate must be at least 0 and at most 1, got nan"),
+        ({"rng": 1}, "rng must be a NumPy Generator, got 1: write rng=np.random.default_rng"),
     ],
 )
 def test_a_run_that_cannot_be_played_is_refused(changes, message):
@@ -145,9 +145,9 @@ def test_the_best_guess_between_two_gaussians_is_within_the_limit_of_every_epsil
     [
         (-0.1, 0.0, "epsilon must be at least 0, got -0.1"),
         (math.nan, 0.0, "epsilon must be at least 0, got nan"),
-        (1.0, -1e-9, "delta must be from 0 to 1, got -1e-09"),
-        (1.0, 1.1, "delta must be from 0 to 1, got 1.1"),
-        (1.0, math.nan, "delta must be from 0 to 1, got nan"),
+        (1.0, -1e-9, "delta must be at least 0 and at most 1, got -1e-09"),
+        (1.0, 1.1, "delta must be at least 0 and at most 1, got 1.1"),
+        (1.0, math.nan, "delta must be at least 0 and at most 1, got nan"),
     ],
 )
 def test_a_limit_of_no_promise_is_refused(epsilon, delta, message):

@@ -13,7 +13,10 @@ import numpy as np
 
 from fltutor.aggregation.averaging import finite_weights
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
-from fltutor.vectors import as_updates
+from fltutor.vectors import as_updates, require_finite_rows, row_norms
+
+LONGEST = 1e150
+"""Squares of longer updates could leave the range of float64."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ def drift(updates: np.ndarray, weights: Sequence[float] | None = None) -> Drift:
         with itself: 1.
 
     Raises:
-        InvalidUpdateError: If an update is all zero (a zero has no direction) or not finite,
-            or ``updates`` is no float matrix.
+        InvalidUpdateError: If an update is all zero (a zero has no direction), not finite, or
+            1e150 long, or ``updates`` is no float matrix.
         InvalidParameterError: If the weights do not fit, or are all zero.
 
     Example:
@@ -67,11 +70,13 @@ def drift(updates: np.ndarray, weights: Sequence[float] | None = None) -> Drift:
         Karimireddy et al., ICML 2020, section 3, on client drift in FedAvg; the two numbers
         and the picture are this course's. https://arxiv.org/abs/1910.06378
     """
+    require_finite_rows(updates)
     updates = as_updates(updates).astype(np.float64)
-    lengths = np.linalg.norm(updates, axis=1)
-    for client in np.flatnonzero(~((lengths > 0) & np.isfinite(lengths))):
+    lengths = row_norms(updates)
+    for client in np.flatnonzero(~((lengths > 0) & (lengths < LONGEST))):
         raise InvalidUpdateError(
-            f"the update of client {client} has no direction: its length is {lengths[client]}"
+            f"the update of client {client} has no direction that float64 can tell: its length "
+            f"is {lengths[client]:g}"
         )
     if weights is not None:
         weights = finite_weights(weights, len(updates))
@@ -79,6 +84,7 @@ def drift(updates: np.ndarray, weights: Sequence[float] | None = None) -> Drift:
             total = weights.sum()
         if not 0 < total < np.inf:
             raise InvalidParameterError(f"weights must have a positive, finite total, got {total}")
+        weights /= total
     average = np.average(updates, axis=0, weights=weights)
     size = np.linalg.norm(average)
     along = average / size if size > 0 else np.zeros_like(average)

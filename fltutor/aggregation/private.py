@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult, SumProtocol, finite_weights
-from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.border import as_real
+from fltutor.errors import InvalidParameterError
 from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.mechanisms import gaussian_mechanism
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript, uploaders
-from fltutor.vectors import clip_by_norm, row_norms
+from fltutor.vectors import as_updates, clip_by_norm, row_norms
 
 
 class AdaptiveClip:
@@ -57,16 +58,10 @@ class AdaptiveClip:
         learning_rate: float = 0.2,
         bit_noise: float | None = None,
     ):
-        if not 0 <= quantile <= 1:
-            raise InvalidParameterError(f"quantile must be from 0 to 1, got {quantile}")
-        if not 0 < learning_rate < np.inf:
-            raise InvalidParameterError(
-                f"learning_rate must be positive and finite, got {learning_rate}"
-            )
-        if bit_noise is not None and not 0 <= bit_noise < np.inf:
-            raise InvalidParameterError(f"bit_noise must be finite and at least 0, got {bit_noise}")
-        self.quantile, self.learning_rate, self.bit_noise = quantile, learning_rate, bit_noise
-        self._path = [_checked_clip_norm(start)]
+        self.quantile = as_real("quantile", quantile, least=0, most=1)
+        self.learning_rate = as_real("learning_rate", learning_rate, above=0)
+        self.bit_noise = None if bit_noise is None else as_real("bit_noise", bit_noise, least=0)
+        self._path = [as_real("start", start, above=0)]
 
     def __repr__(self) -> str:
         done = len(self._path) - 1
@@ -92,6 +87,8 @@ class AdaptiveClip:
         Raises:
             InvalidParameterError: If the bit would cost more than the round may.
         """
+        noise_multiplier = as_real("noise_multiplier", noise_multiplier, least=0)
+        expected_cohort = as_real("expected_cohort", expected_cohort, above=0)
         if noise_multiplier == 0:
             return 0.0, self.bit_noise or 0.0
         bit_noise = self.bit_noise
@@ -106,6 +103,7 @@ class AdaptiveClip:
             unclipped_share: The noisy share of unclipped clients; noise may take it
                 below 0 or above 1.
         """
+        unclipped_share = as_real("unclipped_share", unclipped_share)
         exponent = -self.learning_rate * (unclipped_share - self.quantile)
         with np.errstate(over="ignore", under="ignore"):
             moved = float(self.clip_norm * np.exp(exponent))
@@ -138,11 +136,12 @@ def split_noise(noise_multiplier: float, bit_noise: float) -> float:
     Reference:
         Andrew et al., NeurIPS 2021, Theorem 1. https://arxiv.org/abs/1905.03871
     """
-    if not 0 < noise_multiplier < np.inf:
-        raise InvalidParameterError(
-            f"noise_multiplier must be positive and finite, got {noise_multiplier}"
-        )
-    if not noise_multiplier / 2 < bit_noise < np.inf:
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, above=0)
+    if (
+        not noise_multiplier / 2
+        < as_real("bit_noise", bit_noise, least=-np.inf, most=np.inf)
+        < np.inf
+    ):
         raise InvalidParameterError(
             f"bit_noise must be finite and above half the noise multiplier, "
             f"{noise_multiplier / 2:g}, got {bit_noise}: the bit alone would cost more than the "
@@ -175,7 +174,8 @@ def dp_mean(
 
     Args:
         updates: One row per client, shape (n, d); n may be 0 when sampling chose nobody.
-            A row with NaN or Inf counts as zero: telling anyone would single it out.
+            A row with NaN or Inf counts as zero: telling anyone would single it out. Clipped
+            rows travel in the dtype of ``updates``, float16 in float32.
         weights: One number per client, zero or more, such as its number of examples; only
             with ``max_weight``. None weighs all alike.
         clip_norm: Largest L2 norm a row keeps, in the units of the model weights; or an
@@ -224,15 +224,12 @@ def dp_mean(
         ``max_weight`` is called the per-user example cap. https://arxiv.org/abs/1710.06963
         Andrew et al., NeurIPS 2021, Algorithm 1. https://arxiv.org/abs/1905.03871
     """
-    updates = np.asarray(updates)
-    if updates.ndim != 2 or updates.dtype.kind != "f":
-        raise InvalidUpdateError(
-            f"updates must be a float matrix (n, d), got {updates.dtype} of shape {updates.shape}"
-        )
+    updates = as_updates(updates, allow_empty=True)
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, least=0)
     shares = _shares(weights, max_weight, len(updates))
     divisor = _divisor(weights, expected_cohort, expected_shares)
     adaptive = clip_norm if isinstance(clip_norm, AdaptiveClip) else None
-    clip_norm = _checked_clip_norm(adaptive.clip_norm if adaptive else clip_norm)
+    clip_norm = adaptive.clip_norm if adaptive else as_real("clip_norm", clip_norm, above=0)
 
     def add_noise(value, sensitivity, multiplier):
         return gaussian_mechanism(
@@ -249,11 +246,13 @@ def dp_mean(
     if present:
         usable = np.isfinite(updates).all(axis=1, keepdims=True)
         updates = np.where(usable, updates, 0)
-        rows = shares[:, None] * clip_by_norm(updates, clip_norm)
+        clipped = clip_by_norm(updates, clip_norm)
+        sent = clipped.dtype  # shares are at most 1: rounding does not lengthen a row again
+        rows = shares[:, None] * clipped
         if adaptive:
             bits = row_norms(updates) <= clip_norm
             rows = np.column_stack([rows, shares * (bits - 0.5)])
-        result = sum_protocol(rows.astype(updates.dtype), dropped)
+        result = sum_protocol(rows.astype(sent), dropped)
     else:  # sampling chose nobody, or all of them left; the noise must not tell
         width = updates.shape[1] + (adaptive is not None)
         result = SumResult(np.zeros(width), (), Transcript())
@@ -273,12 +272,6 @@ def dp_mean(
     )
 
 
-def _checked_clip_norm(clip_norm: float) -> float:
-    if not 0 < clip_norm < np.inf:
-        raise InvalidParameterError(f"clip_norm must be positive and finite, got {clip_norm}")
-    return float(clip_norm)
-
-
 def _shares(
     weights: Sequence[float] | None, max_weight: float | None, num_clients: int
 ) -> np.ndarray:
@@ -292,8 +285,7 @@ def _shares(
             "dp_mean takes no weights without max_weight: the noise covers clip_norm per client, "
             "and an unbounded weight would let one client move the sum by more"
         )
-    if not 0 < max_weight < np.inf:
-        raise InvalidParameterError(f"max_weight must be positive and finite, got {max_weight}")
+    max_weight = as_real("max_weight", max_weight, above=0)
     with np.errstate(over="ignore"):
         return np.minimum(finite_weights(weights, num_clients) / max_weight, 1)
 
@@ -313,6 +305,4 @@ def _divisor(
             f"with {kind} dp_mean divides by {needed[0]}, fixed beforehand: give it, and not "
             f"{given[0]}"
         )
-    if not 0 < needed[1] < np.inf:
-        raise InvalidParameterError(f"{needed[0]} must be positive and finite, got {needed[1]}")
-    return float(needed[1])
+    return as_real(*needed, above=0)

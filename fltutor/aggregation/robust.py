@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult, SumProtocol
+from fltutor.border import as_real, as_whole
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.protocols import ckks_sum, encrypted_sum, paillier_sum, plain_sum, secagg_sum
 from fltutor.transcript import Phase
@@ -62,7 +63,8 @@ def median(updates: np.ndarray) -> np.ndarray:
     middle = np.empty(updates.shape[1])
     lower, upper = (len(updates) - 1) // 2, len(updates) // 2
     for columns, ordered in _sorted_columns(updates):
-        middle[columns] = 0.5 * ordered[:, lower].astype(np.float64) + 0.5 * ordered[:, upper]
+        low, high = ordered[:, lower].astype(np.float64), ordered[:, upper].astype(np.float64)
+        middle[columns] = np.where(low == high, low, 0.5 * low + 0.5 * high)
     return middle
 
 
@@ -91,8 +93,9 @@ def trimmed_mean(updates: np.ndarray, num_trimmed: int) -> np.ndarray:
     Reference:
         Yin et al., ICML 2018, Definition 2. https://arxiv.org/abs/1803.01498
     """
-    updates, n = _checked(updates), len(updates)
-    _require_enough("trimmed_mean", "num_trimmed", num_trimmed, n, factor=2, more=1)
+    updates = _checked(updates)
+    n = len(updates)
+    num_trimmed = _checked_count("trimmed_mean", "num_trimmed", num_trimmed, n, factor=2, more=1)
     average = np.empty(updates.shape[1])
     with np.errstate(over="ignore"):
         for columns, ordered in _sorted_columns(updates):
@@ -127,7 +130,8 @@ def krum_scores(updates: np.ndarray, num_byzantine: int) -> np.ndarray:
         Blanchard et al., NeurIPS 2017, section 4. https://arxiv.org/abs/1703.02757
     """
     updates = _checked(updates)
-    _require_enough("krum", "num_byzantine", num_byzantine, len(updates), factor=2, more=3)
+    n = len(updates)
+    num_byzantine = _checked_count("krum", "num_byzantine", num_byzantine, n, factor=2, more=3)
     return _scores(_squared_distances(updates), num_byzantine)
 
 
@@ -183,7 +187,7 @@ def multi_krum(updates: np.ndarray, num_byzantine: int, num_selected: int) -> np
     """
     chosen = krum_choice(updates, num_byzantine, num_selected)
     with np.errstate(over="ignore"):
-        return _finite(np.asarray(updates)[list(chosen)].mean(axis=0, dtype=np.float64))
+        return _finite(as_updates(updates)[list(chosen)].mean(axis=0, dtype=np.float64))
 
 
 def krum_choice(updates: np.ndarray, num_byzantine: int, num_selected: int = 1) -> tuple[int, ...]:
@@ -200,8 +204,8 @@ def krum_choice(updates: np.ndarray, num_byzantine: int, num_selected: int = 1) 
     """
     updates = as_updates(updates)
     n = len(updates)
-    _require_enough("krum", "num_byzantine", num_byzantine, n, factor=2, more=3)
-    _require_whole("num_selected", num_selected)
+    num_byzantine = _checked_count("krum", "num_byzantine", num_byzantine, n, factor=2, more=3)
+    num_selected = as_whole("num_selected", num_selected)
     if not 1 <= num_selected <= n - num_byzantine:
         raise InvalidParameterError(
             f"num_selected must be from 1 to n - num_byzantine = {n - num_byzantine}, "
@@ -247,8 +251,8 @@ def bulyan(updates: np.ndarray, num_byzantine: int) -> np.ndarray:
     Reference:
         El Mhamdi et al., ICML 2018 (Bulyan). https://arxiv.org/abs/1802.07927
     """
-    chosen = np.asarray(updates)[list(bulyan_choice(updates, num_byzantine))]
-    num_cut = 2 * num_byzantine
+    chosen = as_updates(updates)[list(bulyan_choice(updates, num_byzantine))]
+    num_cut = 2 * int(num_byzantine)
     kept = len(chosen) - num_cut
     average = np.empty(chosen.shape[1])
     with np.errstate(over="ignore"):
@@ -277,7 +281,8 @@ def bulyan_choice(updates: np.ndarray, num_byzantine: int) -> tuple[int, ...]:
         num_byzantine: How many clients may lie, f; n must be at least 4 f + 3.
     """
     updates = _checked(updates)
-    _require_enough("bulyan", "num_byzantine", num_byzantine, len(updates), factor=4, more=3)
+    n = len(updates)
+    num_byzantine = _checked_count("bulyan", "num_byzantine", num_byzantine, n, factor=4, more=3)
     squared = _squared_distances(updates)
     left, chosen = list(range(len(updates))), []
     while len(chosen) < len(updates) - 2 * num_byzantine:
@@ -325,9 +330,8 @@ def geometric_median(
         as a rule for federated learning. https://arxiv.org/abs/1912.13445
     """
     updates = _checked(updates)
-    if not 0 < tolerance < 1:
-        raise InvalidParameterError(f"tolerance must be between 0 and 1, got {tolerance}")
-    _require_whole("max_steps", max_steps)
+    tolerance = as_real("tolerance", tolerance, above=0, below=1)
+    max_steps = as_whole("max_steps", max_steps, least=0)
     start = median(updates)  # a place that no minority chooses
     with np.errstate(over="ignore", invalid="ignore"):
         axes, rows = np.linalg.qr((updates.astype(np.float64) - start).T)  # the rows' own space
@@ -464,8 +468,9 @@ def robust_aggregate(
             f"{name} must compare the rows of the clients, and {_name(sum_protocol)} {hides} "
             "the server. Use plain_sum or encrypted_sum, or an aggregation that needs one sum"
         )
-    result = sum_protocol(as_updates(updates), dropped)
-    rows = np.asarray(updates)[list(result.included)]
+    updates = as_updates(updates)
+    result = sum_protocol(updates, dropped)
+    rows = updates[list(result.included)]
     return AggregateResult(rule(rows), result.included, result.transcript)
 
 
@@ -493,19 +498,15 @@ def _finite(vector: np.ndarray) -> np.ndarray:
     return vector
 
 
-def _require_whole(name: str, value: int) -> None:
-    if isinstance(value, bool | np.bool_) or not isinstance(value, int | np.integer) or value < 0:
-        raise InvalidParameterError(f"{name} must be a whole number of at least 0, got {value!r}")
-
-
-def _require_enough(rule: str, name: str, value: int, n: int, *, factor: int, more: int) -> None:
-    """Refuse fewer than ``factor * value + more`` clients."""
-    _require_whole(name, value)
+def _checked_count(rule: str, name: str, value: int, n: int, *, factor: int, more: int) -> int:
+    """The value as a Python integer; refuse fewer than ``factor * value + more`` clients."""
+    value = as_whole(name, value, least=0)
     if n < factor * value + more:
         raise InvalidParameterError(
             f"{rule} needs n >= {factor} * {name} + {more} clients: with {name} = {value} that "
             f"is {factor * value + more}, got {n}"
         )
+    return value
 
 
 def _sorted_columns(updates: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from fltutor.errors import InvalidParameterError
+from fltutor.border import as_real
 
 _SAFETY = 1e-10  # delta is raised by this much of itself, far beyond what rounding can do to it
 _LEAST_DELTA = 1e-298  # near the least float, rounding would be as large as the number
@@ -42,14 +42,10 @@ def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:
     Reference:
         Balle and Wang, ICML 2018, Theorem 8. https://arxiv.org/abs/1805.06530
     """
-    if not 0 <= epsilon < math.inf:
-        raise InvalidParameterError(f"epsilon must be at least 0 and finite, got {epsilon}")
-    if not 0 < noise_multiplier < math.inf:
-        raise InvalidParameterError(
-            f"noise_multiplier must be positive and finite, got {noise_multiplier}"
-        )
-    noise = Fraction(float(noise_multiplier))
-    upper = 1 / (2 * noise) - Fraction(float(epsilon)) * noise  # exact: its rounding would show
+    epsilon = as_real("epsilon", epsilon, least=0)
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, above=0)
+    noise = Fraction(noise_multiplier)
+    upper = 1 / (2 * noise) - Fraction(epsilon) * noise  # exact: its rounding would show
     if upper > 9:
         return 1.0  # delta is above 1 - 1e-18
     if upper < -37:
@@ -63,7 +59,7 @@ def gaussian_delta(epsilon: float, noise_multiplier: float) -> float:
     edges = end * np.append(0.0, 2.0 ** np.arange(-40, 1))
     middles, halves = (edges[1:] + edges[:-1]) / 2, (edges[1:] - edges[:-1]) / 2
     t = middles[:, None] + halves[:, None] * _NODES
-    integrand = np.exp(a * t - t**2 / 2) * -np.expm1(-t / float(noise))
+    integrand = np.exp(a * t - t**2 / 2) * -np.expm1(-t / noise_multiplier)
     integral = float(halves @ (integrand @ _WEIGHTS))
     density = math.exp(-float(upper**2) / 2) / math.sqrt(2 * math.pi)
     return min(1.0, max(density * integral * (1 + _SAFETY), _LEAST_DELTA))
@@ -95,8 +91,8 @@ def analytic_noise_multiplier(epsilon: float, delta: float) -> float:
         Balle and Wang, ICML 2018, Algorithm 1, which solves the equation of Theorem 8 in
         another variable. https://arxiv.org/abs/1805.06530
     """
-    if not _LEAST_DELTA < delta < 1:
-        raise InvalidParameterError(f"delta must be above 1e-298 and below 1, got {delta}")
+    epsilon = as_real("epsilon", epsilon, least=0)
+    delta = as_real("delta", delta, above=_LEAST_DELTA, below=1)
     too_little = enough = 1.0  # bracket the answer by doubling, then halve the bracket
     while gaussian_delta(epsilon, enough) > delta:
         too_little, enough = enough, 2 * enough

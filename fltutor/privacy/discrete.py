@@ -39,10 +39,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from numbers import Rational, Real
 from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_array, as_generator, as_real, as_whole
 from fltutor.crypto import prg
 from fltutor.errors import InvalidParameterError
 from fltutor.privacy.mechanisms import Noisy
@@ -96,7 +98,7 @@ def exact_discrete_gaussian(
         Canonne, Kamath and Steinke 2020, Algorithms 1 to 3. https://arxiv.org/abs/2004.00010
     """
     variance = _exact(sigma_squared, "sigma_squared", LARGEST_SIGMA**2)
-    size = _whole(size, "size")
+    size = as_whole("size", size, least=0)
     return np.array([_gaussian(variance, randbelow) for _ in range(size)], np.int64)
 
 
@@ -174,14 +176,13 @@ def discrete_gaussian(
 def _discrete_gaussian(
     variance: Fraction, size: int, rng: np.random.Generator | None
 ) -> np.ndarray:
-    size = _whole(size, "size")
+    size = as_whole("size", size, least=0)
     parts = _parts(variance)
     if rng is None:
         words = prg.expand(secrets.token_bytes(prg.SEED_BYTES), size * len(parts))
         more_bits = secrets.randbits
     else:
-        _require_generator(rng)
-        words = rng.integers(0, 2**64, size * len(parts), np.uint64)
+        words = as_generator("rng", rng).integers(0, 2**64, size * len(parts), np.uint64)
 
         def more_bits(count: int) -> int:
             return int.from_bytes(rng.bytes(count // 8), "little")
@@ -265,9 +266,8 @@ def delta_of_sampling(epsilon: float, sigma: float | Fraction, num_draws: int) -
         >>> delta_of_sampling(10.0, 50.0, num_draws=10**12) < 1e-56
         True
     """
-    if not epsilon >= 0:
-        raise InvalidParameterError(f"epsilon must be at least 0, got {epsilon}")
-    distance = _whole(num_draws, "num_draws") * sampling_distance(sigma)
+    epsilon = as_real("epsilon", epsilon, least=0, most=math.inf)
+    distance = as_whole("num_draws", num_draws, least=0) * sampling_distance(sigma)
     if not distance or epsilon == math.inf:  # an infinite epsilon promises nothing as it is
         return 0.0
     return min(1.0, distance + math.exp(min(epsilon + math.log(distance), 0.0)))
@@ -314,14 +314,15 @@ def discrete_gaussian_mechanism(
     Reference:
         Canonne, Kamath and Steinke 2020, Theorem 4. https://arxiv.org/abs/2004.00010
     """
-    value = np.asarray(value)
+    value = as_array("value", value)
     if value.dtype.kind not in "iu":
         raise InvalidParameterError(
             f"value must hold integers, got dtype {value.dtype}: put real numbers on a grid first"
         )
     if rng is not None:
-        _require_generator(rng)
-    if noise_multiplier == 0 and not isinstance(noise_multiplier, bool):
+        as_generator("rng", rng)
+    is_number = isinstance(noise_multiplier, Real) and not isinstance(noise_multiplier, bool)
+    if is_number and noise_multiplier == 0:
         if not allow_no_noise:
             raise InvalidParameterError(
                 "noise_multiplier is 0: epsilon would be infinite. Ask for it with "
@@ -440,28 +441,15 @@ def _probabilities(variance: Fraction) -> tuple[list[int], float]:
 
 def _exact(number: Any, name: str, largest: float) -> Fraction:
     """The rational number that an argument is, positive and at most ``largest``."""
-    if isinstance(number, np.generic):
-        number = number.item()
-    if isinstance(number, bool) or not isinstance(number, int | float | Fraction):
-        raise InvalidParameterError(f"{name} must be a number, got {number!r}")
-    if not 0 < number < math.inf:
-        raise InvalidParameterError(f"{name} must be positive and finite, got {number}")
+    if isinstance(number, Rational) and not isinstance(number, bool):
+        number = Fraction(int(number.numerator), int(number.denominator))  # NumPy's would wrap
+    else:
+        number = Fraction(as_real(name, number))
+    if not number > 0:
+        raise InvalidParameterError(f"{name} must be a finite number above 0, got {number}")
     if number > largest:
         raise InvalidParameterError(
             f"{name} must be at most {largest:.6g}, got {float(min(number, 1e300)):.6g} or more: "
             "measure in larger units, such as those of a coarser grid"
         )
-    return Fraction(number)
-
-
-def _whole(number: Any, name: str) -> int:
-    if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 0:
-        raise InvalidParameterError(f"{name} must be a whole number, 0 or more, got {number!r}")
-    return int(number)
-
-
-def _require_generator(rng: Any) -> None:
-    if not isinstance(rng, np.random.Generator):
-        raise InvalidParameterError(
-            f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}"
-        )
+    return number

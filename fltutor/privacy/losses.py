@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from fltutor.border import as_generator, as_numbers, as_real, as_whole
 from fltutor.errors import InvalidParameterError
 
 
@@ -51,18 +52,11 @@ def privacy_losses(
         Mironov, Talwar and Zhang 2019, section 3: the two densities of a round.
         https://arxiv.org/abs/1908.10530
     """
-    _require_whole("runs", runs, least=1)
-    _require_whole("rounds", rounds, least=0)
-    if not 0 < noise_multiplier < math.inf:
-        raise InvalidParameterError(
-            f"noise_multiplier must be positive and finite, got {noise_multiplier}"
-        )
-    if not 0 <= sampling_rate <= 1:
-        raise InvalidParameterError(f"sampling_rate must be from 0 to 1, got {sampling_rate}")
-    if not isinstance(rng, np.random.Generator):
-        raise InvalidParameterError(
-            f"rng must be a numpy.random.Generator, got {type(rng).__name__}"
-        )
+    runs = as_whole("runs", runs, least=1)
+    rounds = as_whole("rounds", rounds, least=0)
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, above=0)
+    sampling_rate = as_real("sampling_rate", sampling_rate, least=0, most=1)
+    rng = as_generator("rng", rng)
     with np.errstate(divide="ignore"):  # the log of 0 is -inf, which is right here
         log_absent, log_drawn = np.log1p(-sampling_rate), np.log(sampling_rate)
     losses = np.zeros(runs)
@@ -100,13 +94,12 @@ def measured_delta(losses: np.ndarray, epsilon: float) -> float:
     Reference:
         Canonne, Kamath and Steinke, NeurIPS 2020, section 2.3. https://arxiv.org/abs/2004.00010
     """
-    losses = np.asarray(losses, np.float64)
+    losses = as_numbers("losses", losses, finite=False).astype(np.float64)
     if not losses.size or np.isnan(losses).any():
         raise InvalidParameterError(
             f"losses must be one number or more, none of them NaN, got shape {losses.shape}"
         )
-    if not 0 <= epsilon < math.inf:
-        raise InvalidParameterError(f"epsilon must be at least 0 and finite, got {epsilon}")
+    epsilon = as_real("epsilon", epsilon, least=0)
     too_large = np.maximum(losses, epsilon)  # the others count as epsilon itself: nothing
     return float(np.mean(0.0 - np.expm1(epsilon - too_large)))
 
@@ -134,16 +127,6 @@ def most_right(epsilon: float, delta: float) -> float:
         Kairouz, Oh and Viswanath, ICML 2015, Theorem 2.1: true and false positives under
         (epsilon, delta). https://arxiv.org/abs/1311.0776
     """
-    if not epsilon >= 0:
-        raise InvalidParameterError(f"epsilon must be at least 0, got {epsilon}")
-    if not 0 <= delta <= 1:
-        raise InvalidParameterError(f"delta must be from 0 to 1, got {delta}")
-    return float((1 + delta * np.exp(-epsilon)) / (1 + np.exp(-epsilon)))
-
-
-def _require_whole(name: str, number: int, least: int) -> None:
-    whole = isinstance(number, int | np.integer) and not isinstance(number, bool)
-    if not whole or number < least:
-        raise InvalidParameterError(
-            f"{name} must be a whole number, {least} or more, got {number!r}"
-        )
+    epsilon = as_real("epsilon", epsilon, least=0, most=math.inf)
+    delta = as_real("delta", delta, least=0, most=1)
+    return (1 + delta * math.exp(-epsilon)) / (1 + math.exp(-epsilon))

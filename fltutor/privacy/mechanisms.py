@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from fltutor.border import as_generator, as_numbers, as_real, as_whole
 from fltutor.errors import InvalidParameterError
 
 _BLOCK_PAIRS = 8192  # the working arrays of one block, 64 kB each, stay in the cache
@@ -77,11 +78,11 @@ def gaussian_mechanism(
         Theorem 3.22 and Appendix A. https://doi.org/10.1561/0400000042
     """
     deviation = _standard_deviation(sensitivity, noise_multiplier, allow_no_noise)
-    value = _as_finite_floats(value)
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise InvalidParameterError(
-            f"rng must be a numpy.random.Generator or None, got {type(rng).__name__}"
-        )
+    value = as_numbers("value", value)
+    if value.dtype.kind != "f":
+        value = value.astype(np.float64)
+    if rng is not None:
+        as_generator("rng", rng)
     spacing = float(np.spacing(np.abs(value).max(initial=0)))
     if 0 < deviation < spacing:
         raise InvalidParameterError(
@@ -120,6 +121,7 @@ def system_normal(size: int) -> np.ndarray:
     Reference:
         Box and Muller, Annals of Mathematical Statistics 29(2), 1958.
     """
+    size = as_whole("size", size, least=0)
     num_blocks = math.ceil(size / (2 * _BLOCK_PAIRS))
     pairs = math.ceil(size / (2 * max(num_blocks, 1)))
     normal = np.empty((num_blocks, 2, pairs))
@@ -156,30 +158,15 @@ def _normal_with(words: np.ndarray, out: np.ndarray) -> None:
 
 
 def _standard_deviation(sensitivity: float, noise_multiplier: float, no_noise: bool) -> float:
-    if not 0 < sensitivity < np.inf:
-        raise InvalidParameterError(f"sensitivity must be positive and finite, got {sensitivity}")
-    if not 0 <= noise_multiplier < np.inf:
-        raise InvalidParameterError(
-            f"noise_multiplier must be positive and finite, got {noise_multiplier}"
-        )
+    sensitivity = as_real("sensitivity", sensitivity, above=0)
+    noise_multiplier = as_real("noise_multiplier", noise_multiplier, least=0)
     if noise_multiplier == 0 and not no_noise:
         raise InvalidParameterError(
             "noise_multiplier is 0: epsilon would be infinite. Ask for it with allow_no_noise=True"
         )
-    deviation = float(noise_multiplier) * float(sensitivity)
+    deviation = noise_multiplier * sensitivity
     if noise_multiplier > 0 and not 0 < deviation < np.inf:
         raise InvalidParameterError(
             f"noise_multiplier * sensitivity must be a positive finite float, got {deviation}"
         )
     return deviation
-
-
-def _as_finite_floats(value: Any) -> np.ndarray:
-    value = np.asarray(value)
-    if value.dtype.kind in "iub":
-        value = value.astype(np.float64)
-    if value.dtype.kind != "f":
-        raise InvalidParameterError(f"value must hold real numbers, got dtype {value.dtype}")
-    if not np.isfinite(value).all():
-        raise InvalidParameterError("value must be finite, got NaN or Inf")
-    return value

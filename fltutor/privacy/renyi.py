@@ -11,6 +11,7 @@ import math
 
 import numpy as np
 
+from fltutor.border import as_real
 from fltutor.packages import load
 
 #: The Rényi orders, the defaults of dp-accounting.
@@ -41,6 +42,7 @@ def gaussian(noise: float) -> np.ndarray:
     Reference:
         Mironov, CSF 2017, Proposition 7. https://arxiv.org/abs/1702.07476
     """
+    noise = as_real("noise", noise, above=0)
     return ORDERS / 2 / noise / noise
 
 
@@ -63,6 +65,8 @@ def poisson(noise: float, rate: float) -> np.ndarray:
     Reference:
         Mironov, Talwar and Zhang 2019, Sections 3.2 and 3.3. https://arxiv.org/abs/1908.10530
     """
+    noise = as_real("noise", noise, above=0)
+    rate = as_real("rate", rate, above=0, below=1)
     log_moments = np.empty(ORDERS.shape)
     order, k = _WHOLE[:, np.newaxis], np.arange(_WHOLE.max() + 1)
     terms = np.where(
@@ -132,6 +136,8 @@ def fixed_size(noise: float, rate: float) -> np.ndarray:
         Wang, Balle and Kasiviswanathan, AISTATS 2019, Theorem 27 and, between whole
         orders, Corollary 10. https://arxiv.org/abs/1808.00087
     """
+    noise = as_real("noise", noise, above=0)
+    rate = as_real("rate", rate, above=0, below=1)
     j = np.arange(_WHOLE.max() + 1)
     gaussian_moments = j * (j - 1) / (2 * noise**2)  # log E[ratio^j] without sampling
     plain = math.log(2) + gaussian_moments
