@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from types import CodeType, FunctionType, MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 
@@ -79,28 +78,15 @@ def _inside(value: Any, home: dict | None) -> list[tuple[str, Any, dict | None]]
     elif isinstance(value, FunctionType):
         variables = inspect.signature(value, follow_wrapped=False).parameters.values()
         found = [(p.name, p.default) for p in variables if p.default is not p.empty]
-        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
-            try:
-                found.append((name, cell.cell_contents))
-            except ValueError:  # not filled yet
-                continue
+        read = inspect.getclosurevars(value)
+        found += read.nonlocals.items()
         own = value.__globals__
         outside = not str(own.get("__name__")).startswith("fltutor")
         if outside and (home is None or home is own):
-            names = set(_global_names(value.__code__)) & own.keys()
-            return [(n, each, home) for n, each in found] + [(n, own[n], own) for n in names]
+            named = [(name, each, own) for name, each in read.globals.items()]
+            return [(name, each, home) for name, each in found] + named
     elif isinstance(value, Mapping):
         found = [(str(name), each) for name, each in value.items()]
     elif callable(value) and not isinstance(value, type) and home is None:
         home, found = {}, list(getattr(value, "__dict__", {}).items())
     return [(name, each, home) for name, each in found]
-
-
-def _global_names(code: CodeType) -> Iterator[str]:
-    """The global names that a function uses, also in functions inside it."""
-    for instruction in dis.get_instructions(code):
-        if instruction.opname in ("LOAD_GLOBAL", "LOAD_NAME"):
-            yield instruction.argval
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            yield from _global_names(constant)
