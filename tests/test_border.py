@@ -398,7 +398,10 @@ def test_every_integer_becomes_an_integer_of_python(kind):
     assert type(as_whole("n", number, least=3, most=3)) is int
 
 
-@pytest.mark.parametrize("wrong", [3.0, np.float32(3), True, np.True_, "3", None, [3], np.array(3)])
+@pytest.mark.parametrize(
+    "wrong",
+    [3.0, np.float32(3), True, np.True_, "3", None, [3], np.array(3), np.timedelta64(3, "s")],
+)
 def test_what_is_no_whole_number_is_refused(wrong):
     with pytest.raises(InvalidParameterError, match=r"^n must be a whole number, got "):
         as_whole("n", wrong)
