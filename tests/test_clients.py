@@ -846,7 +846,7 @@ def training_ways(setting, batches=None, **changed):
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"y": lambda y: y + 10 * (np.arange(len(y)) == 9)}, "labels from 0 to 9, got 1. at example 9"),
+        ({"y": lambda y: y + 10 * (np.arange(len(y)) == 9)}, "from 0 to 9, got 1. at example 9"),
         ({"y": lambda y: y - 10 * (np.arange(len(y)) == 9)}, "got -.* at example 9"),
         ({"y": lambda y: np.eye(10)[y]}, "y must"),
         ({"y": lambda y: y.astype(np.float32)}, "y must"),

@@ -19,7 +19,7 @@ import numpy as np
 from fltutor.border import as_numbers, as_real, as_whole
 from fltutor.data import as_labels
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
-from fltutor.models import params_spec, require_trainable_by_sgd
+from fltutor.models import architecture, params_spec, require_trainable_by_sgd
 from fltutor.tensorflow_quietly import keras, tf
 from fltutor.vectors import VectorSpec, unflatten
 
@@ -338,13 +338,14 @@ def invert_by_optimisation(
     seed = as_whole("seed", seed, least=0)
     start = np.random.default_rng(seed).random((len(labels), *model.input_shape[1:]), np.float32)
     arguments = (gradient, params, labels, start, steps, learning_rate)
-    images, distance = _compiled_search(model)(*map(tf.convert_to_tensor, arguments))
+    search = _compiled_search(model, architecture(model, start, 1).digest)
+    images, distance = search(*map(tf.convert_to_tensor, arguments))
     return GradientMatch(images.numpy().reshape(len(labels), -1), float(distance))
 
 
 @lru_cache(maxsize=16)
-def _compiled_search(model: keras.Model) -> Callable:
-    """Adam on the pixels of any number of images, as one graph."""
+def _compiled_search(model: keras.Model, digest: bytes) -> Callable:
+    """Adam on the pixels of any number of images, as one graph for what the model computes now."""
     spec = params_spec(model)
     sizes = [int(np.prod(shape)) for shape in spec.shapes]
     inputs = tf.TensorSpec((None, *model.input_shape[1:]))

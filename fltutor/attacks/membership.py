@@ -15,9 +15,8 @@ from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole
 from fltutor.clients import local_batches, train_cohort
 from fltutor.data import _as_part, as_examples, as_labels
 from fltutor.errors import InvalidParameterError
-from fltutor.models import params_spec, require_trainable_by_sgd
+from fltutor.models import architecture, logits, params_spec
 from fltutor.tensorflow_quietly import keras, tf
-from fltutor.vectors import unflatten
 
 LEAST_VARIANCE = 1e-6
 """Added to fitted variances, so that shadow models that all agree divide by no zero."""
@@ -134,24 +133,24 @@ def logit_confidences(
     Reference:
         Carlini et al., S&P 2022, on logit scaling. https://arxiv.org/abs/2112.03570
     """
-    require_trainable_by_sgd(model)
+    y = as_labels("y", y)
+    x = as_examples("x", x, num_examples=len(y))
+    num_outputs = architecture(model, x, 1).num_outputs  # also refuses what cannot be trained
     spec, params = params_spec(model), as_numbers("params", params, finite=False)
     if params.ndim != 2 or params.shape[1] != spec.size:
         raise InvalidParameterError(f"params must have shape (s, {spec.size}), got {params.shape}")
-    y = as_labels("y", y, num_classes=model.output_shape[-1])
-    x = as_examples("x", x, num_examples=len(y))
+    y = as_labels("y", y, num_classes=num_outputs)
     x, rows = tf.convert_to_tensor(x), np.arange(len(y))
     confidences = np.empty((len(params), len(y)))
     with np.errstate(over="ignore"):  # logits tell
         params = params.astype(np.float32)
     for row, vector in zip(confidences, params, strict=True):
-        weights = [tf.constant(part) for part in unflatten(vector, spec)]
-        logits = model.stateless_call(weights, [], x, training=False)[0].numpy().astype(np.float64)
-        if not np.isfinite(logits).all():
+        outputs = logits(model, vector, x).numpy().astype(np.float64)
+        if not np.isfinite(outputs).all():
             raise InvalidParameterError("a model gives NaN or Inf: has its training diverged?")
-        right = logits[rows, y]
-        logits[rows, y] = -np.inf
-        row[:] = right - np.logaddexp.reduce(logits, axis=1)
+        right = outputs[rows, y]
+        outputs[rows, y] = -np.inf
+        row[:] = right - np.logaddexp.reduce(outputs, axis=1)
     return confidences
 
 
