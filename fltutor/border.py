@@ -135,7 +135,7 @@ def as_whole(name: str, value: Any, *, least: int | None = None, most: int | Non
         Traceback (most recent call last):
         fltutor.errors.InvalidParameterError: batch_size must be a whole number of at least 1, ...
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
     if whole and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
     bounds = (
@@ -147,7 +147,7 @@ def as_whole(name: str, value: Any, *, least: int | None = None, most: int | Non
         if most is not None
         else ""
     )
-    raise InvalidParameterError(f"{name} must be a whole number{bounds}, got {_shown(value)}")
+    raise InvalidParameterError(f"{name} must be a whole number{bounds}, got {shown(value)}")
 
 
 def as_real(
@@ -204,7 +204,50 @@ def as_real(
     if most is None and below is None:
         bounds.append("finite")
     raise InvalidParameterError(
-        f"{name} must be {' and '.join(bounds) or 'a number'}, got {_shown(value)}"
+        f"{name} must be {' and '.join(bounds) or 'a number'}, got {shown(value)}"
+    )
+
+
+def as_flag(name: str, value: Any) -> bool:
+    """Make a Python boolean of a boolean: ``"no"`` and ``0`` are none, and ``"no"`` would count.
+
+    Raises:
+        InvalidParameterError: If it is anything but True or False.
+
+    Example:
+        >>> as_flag("signed", np.True_)
+        True
+        >>> as_flag("signed", "no")
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: signed must be True or False, got 'no'
+    """
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise InvalidParameterError(f"{name} must be True or False, got {shown(value)}")
+
+
+def as_kind(name: str, value: Any, kind: type, hint: str = "") -> Any:
+    """Give a value back, if it is of this class; the message shows its class and not the value.
+
+    Args:
+        name: What to call it in the message.
+        value: Any object; it may be secret.
+        kind: The class.
+        hint: Where to get one.
+
+    Raises:
+        InvalidParameterError: If it is of another class.
+
+    Example:
+        >>> as_kind("run", 3, str)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: run must be of class str, got int
+    """
+    if isinstance(value, kind):
+        return value
+    see = f" (see {hint})" if hint else ""
+    raise InvalidParameterError(
+        f"{name} must be of class {kind.__name__}{see}, got {type(value).__name__}"
     )
 
 
@@ -225,14 +268,17 @@ def as_generator(name: str, value: Any) -> np.random.Generator:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     seed = value if whole and 0 <= value < 2**128 else 0
     raise InvalidParameterError(
-        f"{name} must be a NumPy Generator, got {_shown(value)}: write "
+        f"{name} must be a NumPy Generator, got {shown(value)}: write "
         f"{name}=np.random.default_rng({seed})"
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """The value as a reader would write it, in a line."""
     if isinstance(value, int) and value.bit_length() > 1000:  # Python may refuse to write it
         return f"an integer of {value.bit_length()} bits"
-    text = str(value) if isinstance(value, np.generic) else repr(value)
+    try:
+        text = str(value) if isinstance(value, np.generic) else repr(value)
+    except Exception:  # a huge integer within a list, or whatever a foreign __repr__ raises
+        return f"a {type(value).__name__}"
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
