@@ -9,6 +9,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -356,6 +359,32 @@ def test_a_refused_handshake_message_leaves_the_place_for_the_right_one(update):
             again()
 
 
+@pytest.mark.parametrize("step", range(5), ids=["hello", "answer", "proof", "bob", "alice"])
+def test_each_step_of_a_handshake_runs_in_one_thread(monkeypatch, update, step):
+    """Two channels of one handshake would have the same keys, and one message opens in both."""
+
+    def slowly(act, *arguments):
+        time.sleep(0.02)
+        return act(*arguments)
+
+    for name in ("_pack", "_unpack"):
+        monkeypatch.setattr(channel_module, name, partial(slowly, getattr(channel_module, name)))
+
+    def run(number, method, *messages):
+        if number != step:
+            return method(*messages)
+        with ThreadPoolExecutor(4) as pool:
+            results = list(pool.map(lambda _: stands(method, *messages), range(4)))
+        (made,) = (result for result in results if not isinstance(result, FltutorError))
+        assert sum("once and in order" in str(result) for result in results) == 3
+        return made
+
+    initiator, responder = Initiator(ALICE, "bob", DIRECTORY), Responder(BOB, DIRECTORY)
+    answer = run(1, responder.answer, run(0, initiator.hello))
+    finished, bob = run(3, responder.finish, run(2, initiator.proof, answer))
+    assert_still_works(run(4, initiator.finish, finished), bob, update)
+
+
 def test_an_impostor_with_a_registered_name_is_refused_on_either_side():
     impostor = Responder(Identity.generate("bob"), DIRECTORY)
     initiator = Initiator(ALICE, "bob", DIRECTORY)
@@ -524,6 +553,43 @@ def test_a_frame_cut_within_says_how_far_it_came(lines):
     here.shutdown(socket.SHUT_WR)
     with pytest.raises(WireFormatError, match="closed after 4 of 9 bytes"):
         there.receive()
+
+
+LOST = {
+    "the peer sends nothing": lambda here, there: SocketLine(there).receive(),
+    "the peer stops within a message": lambda here, there: (
+        here.sendall(bytes([9]) + bytes(7) + b"half"),
+        SocketLine(there).receive(),
+    ),
+    "the peer does not read": lambda here, there: SocketLine(there).send(bytes(2**24)),
+    "the peer is gone, and we send": lambda here, there: (
+        here.close(),
+        SocketLine(there).send(bytes(2**24)),
+    ),
+    "the peer is gone, and left our message": lambda here, there: (
+        there.sendall(b"unread"),
+        here.close(),
+        SocketLine(there).receive(),
+    ),
+    "my end is closed, and I send": lambda here, there: (
+        there.close(),
+        SocketLine(there).send(b"late"),
+    ),
+    "my end is closed, and I wait": lambda here, there: (
+        there.close(),
+        SocketLine(there).receive(),
+    ),
+    "nobody accepts": lambda here, there: connect(ALICE, "bob", DIRECTORY, SocketLine(there)),
+    "nobody connects": lambda here, there: accept(BOB, DIRECTORY, SocketLine(there)),
+}
+
+
+@pytest.mark.parametrize("lost", LOST)
+def test_a_line_that_closes_or_stays_silent_is_refused_by_type(lines, lost):
+    here, there, *_ = lines
+    there.settimeout(0.05)
+    with pytest.raises(WireFormatError, match="line closed"):
+        LOST[lost](here, there)
 
 
 # --- a real attacker between real processes -----------------------------------------------------
@@ -722,6 +788,9 @@ def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(ends, update
             lambda: proved.finish(wrong),
             lambda: connect(ALICE, "bob", DIRECTORY, Played(wrong, wrong)),
             lambda: accept(BOB, DIRECTORY, Played(wrong, wrong)),
+            lambda: connect(ALICE, "bob", DIRECTORY, wrong),
+            lambda: accept(BOB, DIRECTORY, wrong),
+            lambda: SocketLine(wrong),
             lambda: alice.seal(wrong),
             lambda: alice.seal([update, wrong]),
             lambda: alice.seal(update, wrong),

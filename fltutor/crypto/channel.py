@@ -36,12 +36,14 @@ import os
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from functools import wraps
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 import numpy as np
 
-from fltutor.border import as_whole
+from fltutor.border import as_kind, as_whole
 from fltutor.crypto import aead
 from fltutor.crypto.aead import Key, require_home
 from fltutor.crypto.keys import (
@@ -72,6 +74,7 @@ _KINDS = {_HELLO: "hello", _ANSWER: "answer", _PROOF: "proof", _FINISHED: "finis
 _LENGTH, _NUMBER = struct.Struct("<H"), struct.Struct("<Q")
 
 
+@runtime_checkable
 class Line(Protocol):
     """What carries messages: anything that sends and receives whole byte strings."""
 
@@ -103,8 +106,9 @@ def connect(
 
     Raises:
         AuthenticationError: If whoever answers is not ``peer``, or a message was altered.
-        WireFormatError: If an answer is no handshake message, or the line closes.
+        WireFormatError: If an answer is no handshake message, or the line closes or stays silent.
     """
+    as_kind("line", line, Line)
     initiator = Initiator(me, peer, directory, run=run, round_number=round_number)
     line.send(initiator.hello())
     line.send(initiator.proof(line.receive(HANDSHAKE_LIMIT)))
@@ -118,6 +122,7 @@ def accept(
 
     Raises like :func:`connect`. A refusal concerns this line only: go on with the next.
     """
+    as_kind("line", line, Line)
     responder = Responder(me, directory, run=run, round_number=round_number)
     line.send(responder.answer(line.receive(HANDSHAKE_LIMIT)))
     finished, channel = responder.finish(line.receive(HANDSHAKE_LIMIT))
@@ -128,6 +133,25 @@ def accept(
 # --- the handshake, one method a message ---------------------------------------------------------
 
 
+def _step(number: int, name: str) -> Callable[[Callable], Callable]:
+    """Let a method run as this step only: once, in its order, and in one thread at a time."""
+
+    def decorate(method: Callable) -> Callable:
+        @wraps(method)
+        def step(self: _Handshake, *arguments, **named) -> Any:
+            require_home(self, self._home)
+            with self._lock:
+                if self._step != number:
+                    raise InvalidParameterError(
+                        f"no {name} is due: a handshake runs once and in order"
+                    )
+                return method(self, *arguments, **named)
+
+        return step
+
+    return decorate
+
+
 class _Handshake:
     """What both sides hold. A refused message changes nothing: the right one may still come.
 
@@ -136,14 +160,15 @@ class _Handshake:
     """
 
     def __init__(self, me: Identity, directory: Directory, run: str, round_number: int):
-        self._me = _require(me, Identity, "me")
-        self._directory = _require(directory, Directory, "directory")
-        self._run = _require(run, str, "run")
+        self._me = as_kind("me", me, Identity)
+        self._directory = as_kind("directory", directory, Directory)
+        self._run = as_kind("run", run, str)
         self._round_number = as_whole("round_number", round_number)
         self._occasion = encode_context({"run": run, "round": round_number})
         if len(self._occasion) > MAX_NAME_BYTES:
             raise InvalidParameterError(f"run must be a short name, got {len(run)} letters")
         self._pair, self._step, self._home = KeyPair.generate(), 0, os.getpid()
+        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._me.name!r}, secrets hidden, step {self._step})"
@@ -152,11 +177,6 @@ class _Handshake:
         raise CopyRefusedError(
             f"an unfinished handshake ({type(self).__name__}) is not copied or stored"
         )
-
-    def _require_step(self, step: int, name: str) -> None:
-        require_home(self, self._home)
-        if self._step != step:
-            raise InvalidParameterError(f"no {name} is due: a handshake runs once and in order")
 
     def _find(self, name: str) -> PublicIdentity:
         if isinstance(name, str) and name == self._me.name:
@@ -211,14 +231,15 @@ class Initiator(_Handshake):
         super().__init__(me, directory, run, round_number)
         self._peer = self._find(peer)
 
+    @_step(0, "hello")
     def hello(self) -> bytes:
         """Say who wants to talk to whom, with a fresh key."""
-        self._require_step(0, "hello")
         names = self._me.name.encode(), self._peer.name.encode()
         self._hello = _pack(_HELLO, self._occasion, *names, self._pair.public_key)
         self._step = 1
         return self._hello
 
+    @_step(1, "answer")
     def proof(self, answer: bytes) -> bytes:
         """Verify the answer, derive the keys, sign everything, and confirm.
 
@@ -226,7 +247,6 @@ class Initiator(_Handshake):
             AuthenticationError: If the peer did not give this answer to my hello.
             WireFormatError: If it is no answer at all.
         """
-        self._require_step(1, "answer")
         answer = bytes(as_view(answer, "answer"))
         their_key, signature = _unpack(_ANSWER, answer, 2)
         said = {"hello": self._hello, "key": their_key}
@@ -238,9 +258,9 @@ class Initiator(_Handshake):
         self._pair, self._step = None, 2  # forget the private key: no later theft opens this
         return _pack(_PROOF, mine, self._keys.my_proof)
 
+    @_step(2, "finished")
     def finish(self, finished: bytes) -> Channel:
         """Check that the responder derived the same keys; raises like :meth:`proof`."""
-        self._require_step(2, "finished")
         (their_proof,) = _unpack(_FINISHED, finished, 1)
         self._keys.confirm(their_proof, self._peer.name)
         self._step = 3
@@ -253,6 +273,7 @@ class Responder(_Handshake):
     def __init__(self, me: Identity, directory: Directory, *, run: str = "", round_number: int = 0):
         super().__init__(me, directory, run, round_number)
 
+    @_step(0, "hello")
     def answer(self, hello: bytes) -> bytes:
         """Answer a registered party with a fresh key and a signature over both keys.
 
@@ -261,7 +282,6 @@ class Responder(_Handshake):
                 stranger, or with a key that cannot be.
             WireFormatError: If it is no hello at all.
         """
-        self._require_step(0, "hello")
         hello = bytes(as_view(hello, "hello"))
         occasion, initiator, responder, their_key = _unpack(_HELLO, hello, 4)
         if responder != self._me.name.encode():
@@ -279,6 +299,7 @@ class Responder(_Handshake):
         self._answer, self._step = _pack(_ANSWER, self._pair.public_key, signature), 1
         return self._answer
 
+    @_step(1, "proof")
     def finish(self, proof: bytes) -> tuple[bytes, Channel]:
         """Verify the initiator, derive the keys, check that both have the same, and confirm.
 
@@ -287,7 +308,6 @@ class Responder(_Handshake):
                 not derive the same keys.
             WireFormatError: If it is no proof at all.
         """
-        self._require_step(1, "proof")
         signature, their_proof = _unpack(_PROOF, proof, 2)
         said = {"hello": self._hello, "answer": self._answer}
         self._peer.verify(signature, said, purpose="channel proof")
@@ -434,7 +454,8 @@ def _read_message(message: Any) -> tuple[int, aead.EncryptedTensor]:
 class SocketLine:
     """Whole messages over a connected stream socket: 8 bytes of length, then the message.
 
-    It protects nothing. Set a timeout on the socket, or a silent peer holds you for ever.
+    It protects nothing. Set a timeout on the socket, or a silent peer holds you for ever. After
+    an error a message may be half sent or half read: close the line.
 
     Example:
         >>> here, there = map(SocketLine, socket.socketpair())
@@ -444,22 +465,27 @@ class SocketLine:
     """
 
     def __init__(self, connected: socket.socket):
-        self._socket = connected
+        self._socket = as_kind("connected", connected, socket.socket)
 
     def send(self, data: bytes) -> None:
         """Send one message.
 
         Raises:
             InvalidParameterError: If it is no bytes and no other contiguous buffer.
+            WireFormatError: If the line is closed, or nobody reads until the timeout.
         """
         data = as_view(data, "data")
-        self._socket.sendall(_NUMBER.pack(len(data)) + data)
+        try:
+            self._socket.sendall(_NUMBER.pack(len(data)) + data)
+        except OSError as error:
+            raise WireFormatError(f"line closed or silent: {error}") from None
 
     def receive(self, limit: int = MESSAGE_LIMIT) -> bytes:
         """Wait for the next message. Memory grows with what arrives, not with what is claimed.
 
         Raises:
-            WireFormatError: If it is longer than ``limit``, or the line closes before its end.
+            WireFormatError: If it is longer than ``limit``, or the line closes, or is silent
+                until the timeout, before its end.
         """
         as_whole("limit", limit, least=0)
         (length,) = _NUMBER.unpack(self._receive_exactly(_NUMBER.size))
@@ -470,7 +496,12 @@ class SocketLine:
     def _receive_exactly(self, length: int) -> bytes:
         data = bytearray()
         while len(data) < length:
-            piece = self._socket.recv(min(length - len(data), 2**20))
+            try:
+                piece = self._socket.recv(min(length - len(data), 2**20))
+            except OSError as error:
+                raise WireFormatError(
+                    f"line closed or silent after {len(data)} of {length} bytes: {error}"
+                ) from None
             if not piece:
                 raise WireFormatError(f"line closed after {len(data)} of {length} bytes")
             data += piece
@@ -507,11 +538,3 @@ def _decode_name(name: bytes) -> str:
         return name.decode()
     except UnicodeDecodeError:
         raise WireFormatError("a name in a handshake is not UTF-8") from None
-
-
-def _require(value: Any, kind: type, name: str) -> Any:
-    if not isinstance(value, kind):
-        raise InvalidParameterError(
-            f"{name} must be of class {kind.__name__}, got {type(value).__name__}"
-        )
-    return value
