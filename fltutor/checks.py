@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import shown
+
 
 def agree(
     mine: Callable,
@@ -194,12 +196,18 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
         >>> difference(np.array([np.nan, np.nan]), np.array([np.nan, 1.0]))
         'got nan at 1, needed 1'
     """
+    if isinstance(got, np.ma.MaskedArray):
+        return f"got a masked array, needed {_short(expected)}"
     if isinstance(expected, bytes | str):
         same = isinstance(got, bytes | bytearray | str) and got == expected
         return None if same else f"got {_short(got)}, needed {_short(expected)}"
     if isinstance(expected, list | tuple):
-        if isinstance(got, np.ndarray) and got.ndim:
-            got = list(got)
+        if not isinstance(got, list | tuple) and hasattr(got, "__array__"):
+            try:
+                array = np.asarray(got)  # of an array, a tensor or a series
+            except Exception:
+                return f"got {type(got).__name__}, needed {len(expected)} items"
+            got = list(array) if array.ndim else got
         if not isinstance(got, list | tuple) or len(got) != len(expected):
             return f"got {_short(got)}, needed {len(expected)} items"
         pairs = zip(got, expected, strict=True)
@@ -210,8 +218,6 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
         pairs = ((key, difference(got[key], expected[key], tolerance)) for key in expected)
         return next((f"{problem} for {key!r}" for key, problem in pairs if problem), None)
     given, wanted = _short(got), _short(expected)
-    if isinstance(got, np.ma.MaskedArray):
-        return f"got a masked array, needed {wanted}"
     try:
         got, expected = np.asarray(got), np.asarray(expected)
     except Exception:  # whatever a foreign __array__ raises
@@ -223,7 +229,9 @@ def difference(got: Any, expected: Any, tolerance: float = 1e-6) -> str | None:
         return f"got {given}, needed {wanted}"
     if got.shape != expected.shape:
         return f"shape {got.shape}, needed {expected.shape}"
-    if expected.dtype.kind in "iub":
+    if expected.dtype.kind in "iub" and got.dtype != expected.dtype:
+        wrong = got.astype(object) != expected.astype(object)  # a double would round integers
+    elif expected.dtype.kind in "iub":
         wrong = got != expected
     else:
         wrong = ~np.isclose(got, expected, rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -245,7 +253,10 @@ def _number(value: np.generic) -> str:
 
 
 def _short(value: Any) -> str:
-    text = repr(value).replace("\n", "")
+    try:
+        text = repr(value).replace("\n", "")
+    except Exception:  # an integer too long to write, or whatever a foreign __repr__ raises
+        return shown(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
@@ -255,8 +266,12 @@ def _copy_and_call(function: Callable, case: tuple) -> Any:
 
 
 def _copy(value: Any) -> Any:
+    """A copy of all that can be copied; a holder of secrets refuses, and stays as it is."""
     if type(value) in (list, tuple):
         return type(value)(map(_copy, value))
-    if isinstance(value, np.ndarray | np.random.Generator):
+    if type(value) is dict:
+        return {key: _copy(entry) for key, entry in value.items()}
+    try:
         return copy.deepcopy(value)
-    return value
+    except Exception:  # whatever a foreign __deepcopy__ raises
+        return value

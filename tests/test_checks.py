@@ -1,9 +1,14 @@
 """Self-checks: right, wrong, classic mistake, untouched; and never an exception."""
 
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
 from fltutor.checks import agree, difference, named, no_answer, verdict
 
@@ -229,6 +234,93 @@ def test_a_function_that_writes_into_its_arguments_spoils_nothing(capsys):
     np.testing.assert_array_equal(weights, WEIGHTS)
 
 
+class Pair(NamedTuple):
+    first: np.ndarray
+    second: list
+
+
+@dataclass
+class Holder:
+    values: list
+
+
+class Locked:
+    """Like a holder of secrets."""
+
+    def __init__(self):
+        self.values = [1]
+
+    def __reduce_ex__(self, protocol):
+        raise TypeError("not copied")
+
+
+def write(value):
+    """Change whatever can be changed, at every depth."""
+    if isinstance(value, dict):
+        list(map(write, value.values()))
+        value["new"] = 1
+    elif isinstance(value, tuple):
+        list(map(write, value))
+    elif isinstance(value, list):
+        list(map(write, value))
+        value.append(1)
+    elif isinstance(value, set):
+        value.add(7)
+    elif isinstance(value, bytearray):
+        value += b"more"
+    elif isinstance(value, np.ndarray):
+        value[...] = 7
+    elif isinstance(value, tf.Variable):
+        value.assign_add([7.0])
+    elif isinstance(value, pd.DataFrame):
+        value["new"] = 1
+    elif isinstance(value, Holder):
+        write(value.values)
+
+
+WRITABLE = {
+    "dict": lambda: {"n": 1},
+    "dict of dicts and arrays": lambda: {"a": {"b": [np.ones(2)]}},
+    "list of dicts": lambda: [{"n": 1}],
+    "default dict": lambda: defaultdict(list, a=[1]),
+    "counter": lambda: Counter("abca"),
+    "set": lambda: {1, 2},
+    "bytearray": lambda: bytearray(b"abc"),
+    "named tuple": lambda: Pair(np.ones(2), [1]),
+    "dataclass": lambda: Holder([1, [2]]),
+    "array of objects": lambda: np.array([1, "a"], object),
+    "variable": lambda: tf.Variable([1.0]),
+    "frame": lambda: pd.DataFrame({"a": [1, 2]}),
+    "dict beside what cannot be copied": lambda: [Locked, {"n": 1}],
+}
+
+
+@pytest.mark.parametrize("make", WRITABLE.values(), ids=WRITABLE)
+def test_no_case_is_changed_by_a_function_that_writes_into_it(capsys, make):
+    case, fresh = make(), make()
+
+    def my_count(value):
+        write(value)
+        return 1
+
+    line = printed(capsys, my_count, lambda value: 1, (case,), (case,))
+    assert line.startswith("✓")
+    assert repr(case) == repr(fresh)
+
+
+def test_what_refuses_to_be_copied_is_handed_over_and_its_neighbours_are_copied(capsys):
+    locked, beside = Locked(), {"n": 1}
+
+    def my_sum(pair, lone):
+        pair["beside"]["n"] += 1
+        return pair["locked"].values[0] + lone.values[0]
+
+    case = ({"locked": locked, "beside": beside}, locked)
+    line = printed(capsys, my_sum, lambda pair, lone: 2, case, case)
+    assert line.startswith("✓")
+    assert beside == {"n": 1}
+
+
 def test_both_functions_draw_the_same_random_numbers(capsys):
     rng = np.random.default_rng(1)
     line = printed(capsys, lambda r: r.normal(size=3), lambda r: r.normal(size=3), (rng,), (rng,))
@@ -275,8 +367,20 @@ def average_of_rows(rows):
         (complex(np.nan, 0), complex(np.nan, 0)),
         (np.array([np.inf, -np.inf]), np.array([np.inf, -np.inf])),
         (np.datetime64("NaT"), np.datetime64("NaT")),
+        (tf.constant([1.0, 2.0]), [1.0, 2.0]),
+        (tf.Variable([1, 2]), (1, 2)),
+        (tf.constant([[1.0, 2.0]]), [np.array([1, 2])]),
+        (pd.Series([1.0, 2.0], index=[5, 3]), [1.0, 2.0]),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), [[1.0, 3.0], [2.0, 4.0]]),
+        (pd.Series([1.0, 2.0]), np.array([1.0, 2.0])),
+        (float(2**60), 2**60),
+        (np.array([2.0**63]), np.array([2**63], np.uint64)),
+        (np.array([2**62]), np.array([2**62], np.uint64)),
+        (np.array([1, 0]), np.array([True, False])),
+        (3 + 0j, 3),
+        (10**5000, 10**5000),
     ],
-    ids=str,
+    ids=lambda value: type(value).__name__,
 )
 def test_equal_results_do_not_differ(got, expected):
     assert difference(got, expected) is None
@@ -311,6 +415,24 @@ def test_equal_results_do_not_differ(got, expected):
         (np.ma.masked, 1.0, "got a masked array"),
         (1.0, None, "got 1.0, needed None"),
         (np.array("abc"), "abc", "got array('abc'"),
+        (tf.constant([1.0, 2.0]), [1.0, 3.0], "got 2, needed 3"),
+        (pd.Series([1.0, 2.0]), [1.0, 2.0, 3.0], "needed 3 items"),
+        (tf.constant(1.0), [1.0], "needed 1 items"),
+        (np.ma.masked_equal([1.0, 2.0], 2.0), [1.0, 2.0], "got a masked array, needed [1.0, 2.0]"),
+        (float(2**60), 2**60 + 5, "needed 1152921504606846981"),
+        (float(2**53), 2**53 + 1, "needed 9007199254740993"),
+        (
+            np.array([9910523521560253917], np.uint64).astype(float),
+            np.array([9910523521560253917], np.uint64),
+            "at 0, needed 9910523521560253917",
+        ),
+        (np.array([2**62 + 1]), np.array([2**62], np.uint64), "got 4611686018427387905 at 0"),
+        (np.array([-1]), np.array([2**64 - 1], np.uint64), "got -1 at 0, needed 184467440737"),
+        (complex(2**60), 2**60 + 5, "needed 1152921504606846981"),
+        (np.float32(2**24), 2**24 + 1, "needed 16777217"),
+        (10**5000, 3, "got an integer of 16610 bits, needed 3"),
+        (3, 10**5000, "got 3, needed an integer of 16610 bits"),
+        ([10**5000], [1, 2], "got a list, needed 2 items"),
     ],
     ids=lambda value: None if isinstance(value, str) else "",
 )
