@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole, shown
 from fltutor.crypto.wire import as_view
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, WireFormatError
 
@@ -22,7 +22,7 @@ _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 MAX_SIZE = 2**24  # coordinates that a message may claim where the receiver does not say how many
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Quantized:
     """A vector as one scale and small integers, one per coordinate.
 
@@ -94,7 +94,7 @@ class Quantized:
         return _as_received(cls, levels, scale, bits)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sparse:
     """A vector of which only some coordinates are kept.
 
@@ -178,7 +178,7 @@ class Sparse:
 def _check_size(claimed: int, size: int | None) -> None:
     """Refuse a claim before any memory is taken for it."""
     if size is not None and claimed != as_whole("size", size, least=0):
-        raise WireFormatError(f"the message claims {claimed} coordinates, needed {size}")
+        raise WireFormatError(f"the message claims {claimed} coordinates, needed {shown(size)}")
     if size is None and claimed > MAX_SIZE:
         raise WireFormatError(
             f"the message claims {claimed} coordinates; for more than {MAX_SIZE} say size=, "
@@ -278,13 +278,18 @@ def with_error_feedback(
     Nothing is lost: what was sent and what is remembered add up to the updates.
 
     Args:
-        compress: Such as ``partial(top_k, k=24)``.
+        compress: Such as ``partial(top_k, k=24)``. Its message must be of all d coordinates.
         update: What the client wants to send, shape (d,).
         memory: What this client left out so far, shape (d,); zeros at first. It stays
             with the client.
 
     Returns:
         The message, and the next memory.
+
+    Raises:
+        InvalidParameterError: If ``memory`` has another shape than ``update``, or ``compress``
+            is no function, gives anything but a message, or one of another size.
+        InvalidUpdateError: If ``update`` or ``memory`` is no float vector, or holds NaN or Inf.
 
     Example:
         >>> from functools import partial
@@ -303,21 +308,25 @@ def with_error_feedback(
             f"memory must have the shape of the update, {update.shape}, got {memory.shape}"
         )
     wanted = update.astype(np.float64) + memory
+    if not callable(compress):
+        raise InvalidParameterError(f"compress must be a function, got {type(compress).__name__}")
     message = compress(wanted)
     if not isinstance(message, Quantized | Sparse):
         raise InvalidParameterError(
             f"compress must give Quantized or Sparse, got {type(message).__name__}"
         )
-    return message, wanted - message.dense
+    sent = message.dense
+    if sent.shape != wanted.shape:
+        raise InvalidParameterError(
+            f"compress must give a message of {len(wanted)} coordinates, got one of {len(sent)}"
+        )
+    return message, wanted - sent
 
 
 def _as_vector(vector: np.ndarray) -> np.ndarray:
-    vector = as_array("the update", vector, InvalidUpdateError)
+    vector = as_numbers("the update", vector, InvalidUpdateError)
     if vector.ndim != 1 or vector.dtype.kind != "f":
         raise InvalidUpdateError(
             f"needed a float vector (d,), got {vector.dtype} of shape {vector.shape}"
         )
-    if not np.isfinite(vector).all():
-        place = int(np.flatnonzero(~np.isfinite(vector))[0])
-        raise InvalidUpdateError(f"the update holds NaN or Inf at coordinate {place}")
     return vector

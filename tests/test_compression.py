@@ -114,7 +114,7 @@ def test_k_out_of_range_is_refused(k):
 def test_nan_and_inf_are_refused_by_coordinate(bad, rng):
     vector = np.array([0.0, bad])
     for compress in (partial(quantize, bits=2, rng=rng), partial(top_k, k=1)):
-        with pytest.raises(InvalidUpdateError, match="coordinate 1"):
+        with pytest.raises(InvalidUpdateError, match=r"finite, got (NaN|Inf) at 1"):
             compress(vector)
 
 
@@ -300,8 +300,37 @@ def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(wrong, rng):
         lambda: with_error_feedback(partial(top_k, k=1), wrong, vector),
         lambda: with_error_feedback(partial(top_k, k=1), vector, wrong),
         lambda: with_error_feedback(lambda v: wrong, vector, vector),
+        lambda: with_error_feedback(wrong, vector, vector),
     ):
         stands(call)
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 4])
+@pytest.mark.parametrize("kind", ["sparse", "quantized"])
+def test_a_message_of_another_size_is_refused_and_not_spread_over_the_memory(kind, size):
+    message = Quantized(np.ones(size, int), 1.0, 2) if kind == "quantized" else Sparse([], [], size)
+    with pytest.raises(InvalidParameterError, match=f"of 3 coordinates, got one of {size}"):
+        with_error_feedback(lambda wanted: message, np.array([2.0, 3.0, 4.0]), np.zeros(3))
+
+
+@pytest.mark.parametrize("compress", [None, 3, "top_k", Sparse([], [], 3)], ids=str)
+def test_what_compresses_is_a_function(compress):
+    with pytest.raises(InvalidParameterError, match="compress must be a function, got"):
+        with_error_feedback(compress, np.ones(3), np.zeros(3))
+
+
+def test_two_messages_are_compared_without_an_error():
+    for make in (lambda: Sparse([0, 1], [1.0, 2.0], 3), lambda: Quantized([1, 0], 1.0, 2)):
+        one, other = make(), make()
+        assert one == one
+        assert one != other
+        assert len({one, other}) == 2
+
+
+def test_a_size_too_long_to_write_is_needed_in_vain():
+    for message in (Sparse([0], [1.0], 3), Quantized([1, 0, 1], 1.0, 2)):
+        with pytest.raises(WireFormatError, match="needed an integer of 16610 bits"):
+            type(message).from_bytes(message.to_bytes(), size=10**5000)
 
 
 @pytest.mark.parametrize("rng", [0, None, np.random, np.random.RandomState(1)], ids=str)
