@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fltutor.border import as_array, as_whole
+from fltutor.border import as_array, as_numbers, as_whole, not_finite
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 
 
@@ -30,6 +30,9 @@ class Encoded(NamedTuple):
     values: np.ndarray
     num_clipped: int
     num_vanished: int
+
+    # as an object and not as a tuple, since arrays can be neither compared nor hashed
+    __eq__, __ne__, __hash__ = object.__eq__, object.__ne__, object.__hash__
 
 
 @dataclass(frozen=True)
@@ -147,24 +150,24 @@ class FixedPoint:
             InvalidUpdateError: If a value is NaN or Inf, which no integer stands for, or
                 the values are no array of real numbers.
         """
-        values = as_array("values", values, InvalidUpdateError)
-        if values.dtype.kind not in "fiu":
-            raise InvalidUpdateError(f"values must be real numbers, got dtype {values.dtype}")
+        values = as_numbers("values", values, InvalidUpdateError, finite=False)
         largest = max(float(values.max()), -float(values.min())) if values.size else 0.0
-        if not math.isfinite(largest):
-            place = int(np.flatnonzero(~np.isfinite(values))[0])
-            raise InvalidUpdateError(f"values must be finite, got NaN or Inf at coordinate {place}")
-        steps = 2.0**self.fraction_bits
-        with np.errstate(over="ignore"):  # a huge double may become Inf here, and is clipped
-            scaled = np.rint(values * np.float64(steps))
+        if not math.isfinite(largest) and (bad := not_finite(values, "coordinate")):
+            raise InvalidUpdateError(f"values must be finite, got {bad}")
+        scaled = self._scaled(values)
         num_clipped = num_vanished = 0
-        if largest * steps > self._limit:
+        if largest * 2.0**self.fraction_bits > self._limit:
             num_clipped = int(np.count_nonzero(np.abs(scaled) > self._limit))
             scaled = np.clip(scaled, -self._limit, self._limit)
         integers = np.asarray(scaled.astype(f"int{self.ring_bits}"))
         if np.count_nonzero(integers) < integers.size:
             num_vanished = int(np.count_nonzero(values[integers == 0]))
         return Encoded(integers.view(self.dtype), num_clipped, num_vanished)
+
+    def _scaled(self, values: np.ndarray) -> np.ndarray:
+        """The values in steps of the grid, whole numbers; a huge one may become Inf."""
+        with np.errstate(over="ignore"):
+            return np.rint(values * np.float64(2.0**self.fraction_bits))
 
     def encode_unclipped(self, values: np.ndarray) -> Encoded:
         """Encode like :meth:`encode`, and refuse values that it would clip.
@@ -185,7 +188,7 @@ class FixedPoint:
         if not encoded.num_clipped:
             return encoded
         values = np.asarray(values)
-        places = np.flatnonzero(np.abs(values) > self.largest)
+        places = np.flatnonzero(np.abs(self._scaled(values)) > self._limit)
         fault = (
             f"{encoded.num_clipped} of {values.size} values "
             f"{'is' if encoded.num_clipped == 1 else 'are'} beyond the grid, which ends at "
