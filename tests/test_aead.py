@@ -656,6 +656,30 @@ def test_only_a_key_is_a_key(update, key):
             call()
 
 
+@pytest.mark.parametrize(
+    ("argument", "wrong"),
+    [
+        *(("nonce", wrong) for wrong in (b"", bytes(7), bytes(200), None, 3, "twelve bytes")),
+        *(("out", wrong) for wrong in (bytes(24), bytearray(3), bytearray(99), None, "text")),
+        *(("data", wrong) for wrong in (None, 3, "text", [1], memoryview(bytes(16))[::2])),
+        *(("associated_data", wrong) for wrong in (3, "text", [1])),
+        *(("key", wrong) for wrong in (None, SECRET, AESGCM(SECRET))),
+    ],
+    ids=lambda value: type(value).__name__ if not isinstance(value, str) else value[:15],
+)
+def test_what_the_cipher_cannot_use_is_refused_by_type(key, argument, wrong):
+    sealed = bytearray(24)
+    seal_with(bytes(8), bytes(12), b"", key, sealed)
+    given = {"data": bytes(8), "nonce": bytes(12), "associated_data": b"", "key": key}
+    with pytest.raises(InvalidParameterError, match=r"cannot use this: .|key must be of class Key"):
+        seal_with(*(given | {"out": bytearray(24)} | {argument: wrong}).values())
+    given |= {"data": sealed, "out": bytearray(8)}
+    if argument == "nonce" and isinstance(wrong, bytes) and 8 <= len(wrong) <= 128:
+        return
+    with pytest.raises(InvalidParameterError, match=r"cannot use this: .|key must be of class Key"):
+        open_with(*(given | {argument: wrong}).values())
+
+
 def test_raw_bytes_are_not_an_encrypted_tensor(key, update):
     with pytest.raises(InvalidParameterError, match="from_bytes"):
         decrypt_tensor(encrypt_tensor(update, key).to_bytes(), key)

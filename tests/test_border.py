@@ -14,7 +14,15 @@ from scipy import sparse
 
 from fltutor.aggregation import mean
 from fltutor.attacks import flip_labels, plant_backdoor
-from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.border import (
+    as_array,
+    as_flag,
+    as_generator,
+    as_kind,
+    as_real,
+    as_whole,
+    shown,
+)
 from fltutor.clients import cohort_gradients, local_batches, train_client, train_cohort
 from fltutor.data import (
     Dataset,
@@ -418,6 +426,49 @@ def test_what_is_no_whole_number_is_refused(wrong):
 def test_bounds_of_whole_numbers_are_named(bounds, wrong, message):
     with pytest.raises(InvalidParameterError, match=message):
         as_whole("n", wrong, **bounds)
+
+
+# --- flags, classes, and values in a message ----------------------------------------------------
+
+
+@pytest.mark.parametrize("flag", [True, False, np.True_, np.False_], ids=repr)
+def test_a_boolean_is_a_flag(flag):
+    assert type(as_flag("signed", flag)) is bool
+    assert as_flag("signed", flag) == flag
+
+
+@pytest.mark.parametrize(
+    "wrong", ["no", "", 0, 1, 1.0, None, [], [True], np.array(True), 10**5000], ids=type
+)
+def test_what_is_no_boolean_is_no_flag(wrong):
+    with pytest.raises(InvalidParameterError, match=r"^signed must be True or False, got "):
+        as_flag("signed", wrong)
+
+
+def test_a_value_of_another_class_is_refused_and_not_shown():
+    assert as_kind("run", "a", str) == "a"
+    with pytest.raises(InvalidParameterError) as caught:
+        as_kind("run", b"SECRET", str, "the syllabus")
+    assert str(caught.value) == "run must be of class str (see the syllabus), got bytes"
+
+
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("I say nothing")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5000, -(10**5000), [10**5000], (1, 10**5000), {"a": 10**5000}, Mute(), [Mute()], "x" * 99],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_value_can_be_said_in_a_short_line(value):
+    assert len(shown(value)) <= 80
+    with pytest.raises(InvalidParameterError, match=r"^n must be a whole number .*, got a"):
+        as_whole("n", value, least=0, most=9)
+    for check in (as_real, as_flag, as_generator):
+        with pytest.raises(InvalidParameterError, match=r"^n must be"):
+            check("n", value)
 
 
 # --- arrays -------------------------------------------------------------------------------------

@@ -93,13 +93,23 @@ def test_tensors_of_any_shape_arrive_and_are_read_as_they_were_sent():
         ({"num_victims": -1}, "num_victims must be a whole number of at least 0, got -1"),
         ({"num_victims": 1.0}, "num_victims must be a whole number of at least 0, got 1.0"),
         ({"num_victims": True}, "num_victims must be a whole number of at least 0, got True"),
-        ({"round_number": "3"}, "round_number must be a whole number, got '3'"),
+        ({"round_number": "3"}, "round_number must be a whole number from 0 to .*, got '3'"),
+        ({"round_number": 10**5000}, "round_number must be .*, got an integer of 16610 bits"),
+        ({"signed": "no"}, "signed must be True or False, got 'no'"),
+        ({"signed": 0}, "signed must be True or False, got 0"),
         ({"updates": ["one", "two"]}, "the update of client 0 must be of a known"),
     ],
 )
 def test_an_exchange_of_what_makes_no_sense_is_refused(arguments, message):
     with pytest.raises(InvalidParameterError, match=message):
         exchange_keys(**{"updates": numbers(3)} | arguments)
+
+
+def test_two_exchanges_are_compared_without_an_error():
+    one, other = exchange_keys(numbers(2)), exchange_keys(numbers(2))
+    assert one == one
+    assert one != other
+    assert len({one, other}) == 2
 
 
 # --- clients ------------------------------------------------------------------------------------
@@ -204,8 +214,11 @@ def test_a_client_signs_only_if_signatures_count(identities, directory):
         ({"name": ""}, "a name must be 1 to 255 bytes"),
         ({"key": bytes(31)}, "the public key of 'a' must be 32 bytes, got 31"),
         ({"key": "key"}, "the public key of 'a' must be bytes, got str"),
-        ({"round_number": 1.5}, "round_number must be a whole number, got 1.5"),
-        ({"round_number": False}, "round_number must be a whole number, got False"),
+        ({"round_number": 1.5}, "round_number must be a whole number from 0 to .*, got 1.5"),
+        ({"round_number": False}, "round_number must be a whole number from 0 to .*, got False"),
+        ({"round_number": -1}, "round_number must be a whole number from 0 to .*, got -1"),
+        ({"round_number": 2**63}, "round_number must be a whole number from 0 to .*, got 9223"),
+        ({"round_number": 10**5000}, "round_number must be .*, got an integer of 16610 bits"),
     ],
 )
 def test_an_announcement_of_nobodys_key_is_refused(changes, message):
@@ -298,6 +311,7 @@ def test_values_of_a_wrong_type_are_refused_by_typed_errors_or_work(identities, 
         lambda: exchange_keys(wrong),
         lambda: exchange_keys([np.ones(2), wrong]),
         lambda: exchange_keys(numbers(2), wrong),
+        lambda: exchange_keys(numbers(2), signed=wrong),
         lambda: exchange_keys(numbers(2), round_number=wrong),
     ):
         stands(call)

@@ -383,7 +383,7 @@ def test_ones_own_key_is_refused(alice, parties):
 
 @pytest.mark.parametrize("mine", [None, ALICE_KEY, Secret(ALICE_KEY)], ids=lambda m: str(type(m)))
 def test_only_a_key_pair_agrees(mine, bob):
-    with pytest.raises(InvalidParameterError, match="mine must be KeyPair"):
+    with pytest.raises(InvalidParameterError, match="mine must be of class KeyPair"):
         agree(mine, bob.public_key)
 
 
@@ -466,12 +466,12 @@ def test_names_that_run_together_are_kept_apart(secret, parties):
     [
         ({"purpose": ""}, "purpose"),
         ({"purpose": None}, "purpose"),
-        ({"run": 3}, "run must be str"),
+        ({"run": 3}, "run must be of class str"),
         ({"round_number": "3"}, "round_number must be a whole number"),
         ({"round_number": True}, "round_number must be a whole number"),
         ({"round_number": 1.0}, "round_number must be a whole number"),
-        ({"transcript": "said"}, "transcript must be bytes"),
-        ({"sender": "alice"}, "sender must be Party"),
+        ({"transcript": "said"}, "transcript must be of class bytes"),
+        ({"sender": "alice"}, "sender must be of class Party"),
     ],
     ids=str,
 )
@@ -488,9 +488,9 @@ def test_numpy_round_numbers_are_round_numbers(secret, parties):
 
 
 def test_only_an_agreed_secret_and_a_whole_label_derive_a_key(secret, parties):
-    with pytest.raises(InvalidParameterError, match="secret must be Secret"):
+    with pytest.raises(InvalidParameterError, match="secret must be of class Secret"):
         derive(bytes(32), Label("demo", *parties))
-    with pytest.raises(InvalidParameterError, match="label must be Label"):
+    with pytest.raises(InvalidParameterError, match="label must be of class Label"):
         derive(secret, "demo")
 
 
@@ -592,8 +592,22 @@ def test_one_key_under_two_names_is_refused(directory, identity):
 
 
 def test_a_directory_takes_public_identities_only(directory, identity):
-    with pytest.raises(InvalidParameterError, match="identity must be PublicIdentity"):
+    with pytest.raises(InvalidParameterError, match="identity must be of class PublicIdentity"):
         directory.register(identity)
+
+
+@pytest.mark.parametrize(
+    "duplicate", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]
+)
+def test_who_registers_in_a_copy_of_a_directory_is_not_in_the_first(directory, duplicate):
+    other = duplicate(directory)
+    assert list(other) == list(directory)
+    other.register(Identity.generate("carol").public)
+    assert (len(directory), len(other)) == (2, 3)
+    with pytest.raises(AuthenticationError, match="nobody is registered as 'carol'"):
+        directory.find("carol")
+    directory.register(Identity.generate("carol").public)
+    assert directory.find("carol") != other.find("carol")
 
 
 # --- secrets stay hidden ------------------------------------------------------------------------

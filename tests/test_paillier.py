@@ -18,13 +18,16 @@ from hypothesis import strategies as st
 
 from fltutor.crypto import aead
 from fltutor.crypto.paillier import (
+    PACKED_GRID,
     USUAL_BOUND,
     Ciphertext,
     EncryptedVector,
     PrivateKey,
     PublicKey,
     encrypt_vector,
+    pack,
     slots_per_ciphertext,
+    unpack,
 )
 from fltutor.errors import (
     AuthenticationError,
@@ -34,6 +37,7 @@ from fltutor.errors import (
     WireFormatError,
 )
 from fltutor.fixed_point import FixedPoint
+from tests.hostile import WRONG, stands
 
 TOY = PrivateKey.generate(256, toy=True)
 OTHER = PrivateKey.generate(256, toy=True)
@@ -261,7 +265,12 @@ def test_short_keys_are_refused_unless_named_a_toy(bits):
         assert PrivateKey.generate(bits, toy=True).public_key.bits == bits
 
 
-@pytest.mark.parametrize("bits", [64, 126, 255, 2049, 2048.0, True, "2048"])
+HUGE = 10**5000  # Python refuses to write it
+
+
+@pytest.mark.parametrize(
+    "bits", [64, 126, 255, 2049, 2048.0, True, "2048", 16386, HUGE, -HUGE, [HUGE]], ids=type
+)
 def test_keys_of_no_sensible_length_are_refused(bits):
     with pytest.raises(InvalidParameterError, match="bits"):
         PrivateKey.generate(bits, toy=True)
@@ -406,7 +415,7 @@ def test_no_frame_of_a_refusal_holds_a_secret(spoil):
 
 @pytest.mark.parametrize("number", [1.0, "1", True, None, np.float64(1)])
 def test_what_is_no_integer_is_not_encrypted(number):
-    with pytest.raises(InvalidParameterError, match="must be an integer"):
+    with pytest.raises(InvalidParameterError, match="must be a whole number"):
         PUBLIC.encrypt(number)
     with pytest.raises(TypeError):
         PUBLIC.encrypt(1) * number
@@ -434,11 +443,11 @@ def test_a_random_factor_that_hides_nothing_is_refused(r):
 
 @pytest.mark.parametrize("other", [0, 5, None, "text", b"bytes", 2.5, [1], OTHER], ids=repr)
 def test_what_is_no_ciphertext_is_not_opened(other):
-    with pytest.raises(InvalidParameterError, match="must be a Ciphertext, got"):
+    with pytest.raises(InvalidParameterError, match="must be of class Ciphertext, got"):
         TOY.decrypt(other)
-    with pytest.raises(InvalidParameterError, match="must be an EncryptedVector, got"):
+    with pytest.raises(InvalidParameterError, match="must be of class EncryptedVector, got"):
         TOY.decrypt_vector(other)
-    with pytest.raises(InvalidParameterError, match="public_key must be a PublicKey"):
+    with pytest.raises(InvalidParameterError, match="public_key must be of class PublicKey"):
         Ciphertext(other, 5)
     if not isinstance(other, int):
         with pytest.raises(InvalidParameterError, match="value must be an integer"):
@@ -549,11 +558,83 @@ def test_every_dtype_of_real_numbers_is_encrypted_at_its_worth(dtype):
 
 def test_what_is_no_key_and_no_grid_does_not_encrypt():
     for key in (None, PUBLIC.n, b"key", aead.generate_key()):
+        for packed in (True, False):
+            with pytest.raises(InvalidParameterError, match="key must be a Paillier key"):
+                encrypt_vector(VALUES, key, packed=packed)
         with pytest.raises(InvalidParameterError, match="key must be a Paillier key"):
-            encrypt_vector(VALUES, key)
+            slots_per_ciphertext(key)
     for grid in (None, 16, "grid"):
-        with pytest.raises(InvalidParameterError, match="grid must be a FixedPoint"):
+        with pytest.raises(InvalidParameterError, match="grid must be of class FixedPoint"):
             encrypt_vector(VALUES, PUBLIC, grid)
+        with pytest.raises(InvalidParameterError, match="grid must be of class FixedPoint"):
+            slots_per_ciphertext(PUBLIC, grid)
+
+
+@pytest.mark.parametrize("flag", ["no", "", 0, 1, None, [True]], ids=repr)
+def test_only_a_boolean_makes_a_toy_or_packs(flag):
+    for call in (
+        lambda: encrypt_vector(VALUES, PUBLIC, packed=flag),
+        lambda: PrivateKey.generate(256, toy=flag),
+        lambda: PrivateKey(M89, M107, toy=flag),
+        lambda: PublicKey(M89 * M107, toy=flag),
+    ):
+        with pytest.raises(InvalidParameterError, match=r"(toy|packed) must be True or False"):
+            call()
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda value: type(value).__name__)
+def test_values_of_a_wrong_type_are_packed_never_or_rightly(wrong):
+    elements, numbers = np.arange(4, dtype=np.uint32), [3, 8]
+    for call in (
+        lambda: pack(wrong, 2),
+        lambda: pack(elements, wrong),
+        lambda: unpack(wrong, 2, PACKED_GRID),
+        lambda: unpack([3, wrong], 2, PACKED_GRID),
+        lambda: unpack(numbers, wrong, PACKED_GRID),
+        lambda: unpack(numbers, 2, wrong),
+        lambda: slots_per_ciphertext(wrong),
+        lambda: slots_per_ciphertext(PUBLIC, wrong),
+        lambda: encrypt_vector(wrong, TOY),
+        lambda: encrypt_vector(VALUES[:2], wrong),
+        lambda: encrypt_vector(VALUES[:2], TOY, wrong),
+        lambda: encrypt_vector(VALUES[:2], TOY, packed=wrong),
+        lambda: PublicKey(wrong, toy=True),
+        lambda: PUBLIC.encrypt(wrong),
+        lambda: PUBLIC.encrypt(1, bound=wrong),
+        lambda: Ciphertext(wrong, 1),
+        lambda: Ciphertext(PUBLIC, wrong),
+    ):
+        stands(call)
+
+
+@pytest.mark.parametrize("elements", [[1, 2], np.ones(2), np.ones((2, 2), np.uint32), np.uint32(1)])
+def test_only_a_vector_of_ring_elements_is_packed(elements):
+    with pytest.raises(InvalidParameterError, match="elements must be a vector of uint32 or"):
+        pack(elements, 2)
+
+
+def test_big_endian_elements_are_packed_alike():
+    elements = np.array([3, 8, 2**32 - 1], np.uint32)
+    assert pack(elements.astype(">u4"), 2) == pack(elements, 2)
+
+
+@pytest.mark.parametrize("factor", [2, np.int8(2), np.int64(2), np.uint64(2)], ids=type)
+def test_an_integer_of_numpy_is_a_factor_on_either_side(factor):
+    for product in (PUBLIC.encrypt(-3) * factor, factor * PUBLIC.encrypt(-3)):
+        assert TOY.decrypt(product) == -6
+    vector = encrypt_vector(VALUES, TOY)
+    for product in (vector * factor, factor * vector):
+        np.testing.assert_array_equal(TOY.decrypt_vector(product), 2 * TOY.decrypt_vector(vector))
+
+
+@pytest.mark.parametrize("array", [np.array([1, 2]), np.array([0.5]), np.array(2), np.ones((2, 2))])
+def test_no_array_computes_with_a_ciphertext_or_a_vector(array):
+    """It would make an array of them, one for each of its entries."""
+    for encrypted in (PUBLIC.encrypt(3), encrypt_vector(VALUES, TOY)):
+        for operation in (operator.add, operator.sub, operator.mul, operator.truediv, np.multiply):
+            for operands in ((array, encrypted), (encrypted, array)):
+                with pytest.raises(TypeError):
+                    operation(*operands)
 
 
 def test_vectors_that_do_not_fit_each_other_are_refused():

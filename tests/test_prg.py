@@ -89,6 +89,20 @@ def test_a_length_that_is_not_a_count_is_refused(length):
         expand(SEED, length)
 
 
+@pytest.mark.parametrize("length", [10**15, 2**59, 2**60 - 1])
+def test_a_length_beyond_all_memory_is_refused(length):
+    with pytest.raises(InvalidParameterError, match=f"fit into memory, got {length}"):
+        expand(SEED, length)
+
+
+@pytest.mark.parametrize("subtract", ["no", "", 0, 1, None])
+def test_a_mask_is_subtracted_or_added_by_a_boolean_only(subtract):
+    accumulator = np.zeros(3, np.uint64)
+    with pytest.raises(InvalidParameterError, match="subtract must be True or False"):
+        add_mask(accumulator, SEED, subtract=subtract)
+    assert not accumulator.any()
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.int64, np.uint8, ">u4", object])
 def test_a_dtype_that_is_no_ring_is_refused(dtype):
     with pytest.raises(InvalidParameterError, match="dtype must be uint32 or uint64"):

@@ -27,7 +27,7 @@ import numpy as np
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from fltutor.border import as_array, as_whole
+from fltutor.border import as_array, as_kind, as_whole
 from fltutor.crypto import wire
 from fltutor.crypto.wire import NONCE_BYTES, TAG_BYTES, Context, TensorSpec
 from fltutor.errors import (
@@ -39,6 +39,8 @@ from fltutor.errors import (
 
 KEY_BYTES = 32
 MAX_RANDOM_NONCES = 2**32  # NIST SP 800-38D, section 8.3
+_READ = "EncryptedTensor.from_bytes"
+_REFUSALS = BufferError, OverflowError, TypeError, ValueError  # of the cipher: lengths and types
 
 
 class Key:
@@ -290,7 +292,7 @@ def encrypt_tensor(
         fltutor.errors.AuthenticationError: message refused: altered, sealed with another key, or
         sealed in another context than {'round': 4, 'client': 7}
     """
-    draw_nonces = _require(key, Key, "key")._fresh_nonces
+    draw_nonces = as_kind("key", key, Key, "generate_key")._fresh_nonces
     array = wire.as_array(tensor, "tensor")
     return _encrypt_with(draw_nonces, [array], wire.TENSOR, key, context, out)
 
@@ -307,7 +309,7 @@ def decrypt_tensor(
         AuthenticationError: If anything differs: a bit, the key, the context.
         InvalidParameterError: If ``encrypted`` holds a model.
     """
-    if _require(encrypted, EncryptedTensor, "encrypted").is_model:
+    if as_kind("encrypted", encrypted, EncryptedTensor, _READ).is_model:
         raise InvalidParameterError("encrypted holds a model, open it with decrypt_model")
     return _decrypt(encrypted, key, context)[0]
 
@@ -337,7 +339,7 @@ def encrypt_model(
         [array([[1., 1.],
                [1., 1.]]), array(3)]
     """
-    draw_nonces = _require(key, Key, "key")._fresh_nonces
+    draw_nonces = as_kind("key", key, Key, "generate_key")._fresh_nonces
     if isinstance(tensors, np.ndarray) or hasattr(tensors, "numpy"):
         raise InvalidParameterError("tensors must be a list; encrypt_tensor takes one tensor")
     if isinstance(tensors, str | bytes) or not isinstance(tensors, Iterable):
@@ -354,7 +356,7 @@ def decrypt_model(
     encrypted: EncryptedTensor, key: Key, context: Context | None = None
 ) -> list[np.ndarray]:
     """Decrypt a message of :func:`encrypt_model`; raises like :func:`decrypt_tensor`."""
-    if not _require(encrypted, EncryptedTensor, "encrypted").is_model:
+    if not as_kind("encrypted", encrypted, EncryptedTensor, _READ).is_model:
         raise InvalidParameterError("encrypted holds one tensor, open it with decrypt_tensor")
     return _decrypt(encrypted, key, context)
 
@@ -364,8 +366,15 @@ def seal_with(data: Any, nonce: bytes, associated_data: bytes, key: Key, out: An
 
     Writes ciphertext and tag to ``out``, 16 bytes longer than ``data``. A nonce
     must never come twice: :func:`encrypt_tensor` draws a fresh one.
+
+    Raises:
+        InvalidParameterError: If the cipher cannot use what it is given.
     """
-    key._cipher.encrypt_into(nonce, data, associated_data, out)
+    cipher = as_kind("key", key, Key, "generate_key")._cipher
+    try:
+        cipher.encrypt_into(nonce, data, associated_data, out)
+    except _REFUSALS as error:
+        raise InvalidParameterError(f"AES-GCM cannot use this: {error}") from None
 
 
 def open_with(sealed: Any, nonce: bytes, associated_data: bytes, key: Key, out: Any) -> None:
@@ -373,12 +382,18 @@ def open_with(sealed: Any, nonce: bytes, associated_data: bytes, key: Key, out: 
 
     The cipher writes the plaintext before it has seen the tag. Where the tag does not fit,
     ``out`` is filled with zeros, so that nobody reads what nobody vouches for.
+
+    Raises:
+        InvalidParameterError: If the cipher cannot use what it is given.
     """
+    cipher = as_kind("key", key, Key, "generate_key")._cipher
     try:
-        key._cipher.decrypt_into(nonce, sealed, associated_data, out)
+        cipher.decrypt_into(nonce, sealed, associated_data, out)
     except InvalidTag:
         _wipe(out)
         raise
+    except _REFUSALS as error:
+        raise InvalidParameterError(f"AES-GCM cannot use this: {error}") from None
 
 
 def _encrypt_with(
@@ -415,7 +430,7 @@ def _read_with(data: Any, limit: int, chunk_bytes: int) -> EncryptedTensor:
 
 
 def _decrypt(encrypted: EncryptedTensor, key: Key, context: Context | None) -> list[np.ndarray]:
-    _require(key, Key, "key")
+    as_kind("key", key, Key, "generate_key")
     encoded = wire.encode_context(context)
     header, chunks = encrypted._header, encrypted._chunks()
     if encrypted.message[: len(header)] != header:
@@ -469,12 +484,3 @@ def _writable(out: Any, num_bytes: int, arrays: list[np.ndarray]) -> memoryview:
     if any(np.may_share_memory(np.frombuffer(buffer, np.uint8), array) for array in arrays):
         raise InvalidParameterError("out must not overlap the tensor that is encrypted into it")
     return buffer[:num_bytes]
-
-
-def _require(value: Any, kind: type, name: str) -> Any:
-    if not isinstance(value, kind):
-        hint = {Key: "generate_key", EncryptedTensor: "EncryptedTensor.from_bytes"}[kind]
-        raise InvalidParameterError(
-            f"{name} must be of class {kind.__name__} (see {hint}), got {type(value).__name__}"
-        )
-    return value

@@ -44,7 +44,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fltutor.border import as_numbers
+from fltutor.border import as_flag, as_kind, as_numbers, as_whole, shown
 from fltutor.crypto import aead, wire
 from fltutor.crypto.channel import Channel
 from fltutor.errors import (
@@ -98,21 +98,26 @@ class Parameters:
     max_additions: int = 64
 
     def __post_init__(self):
-        if not isinstance(self.modulus_bits, Sequence | np.ndarray):
+        sizes = self.modulus_bits
+        if isinstance(sizes, np.ndarray):
+            sizes = sizes.tolist()
+        if not isinstance(sizes, Sequence) or len(sizes) < 2:
             raise InvalidParameterError(
-                f"modulus_bits must be a sequence of sizes, got {self.modulus_bits!r}"
+                f"modulus_bits must be a sequence of two or more sizes, got {shown(sizes)}"
             )
-        object.__setattr__(self, "modulus_bits", tuple(map(_as_integer, self.modulus_bits)))
-        for name in ("poly_degree", "scale_bits", "max_additions"):
-            object.__setattr__(self, name, _as_integer(getattr(self, name)))
+        sizes = tuple(as_whole("each of modulus_bits", bits, least=20, most=60) for bits in sizes)
+        object.__setattr__(self, "modulus_bits", sizes)
+        for name, least, most in (
+            ("poly_degree", min(MAX_MODULUS_BITS), max(MAX_MODULUS_BITS)),
+            ("scale_bits", 1, 60),
+            ("max_additions", 1, 2**32 - 1),
+        ):
+            whole = as_whole(name, getattr(self, name), least=least, most=most)
+            object.__setattr__(self, name, whole)
         if self.poly_degree not in MAX_MODULUS_BITS:
             raise InvalidParameterError(
                 f"poly_degree must be one of {', '.join(map(str, MAX_MODULUS_BITS))}, "
                 f"got {self.poly_degree}"
-            )
-        if len(self.modulus_bits) < 2 or not all(20 <= bits <= 60 for bits in self.modulus_bits):
-            raise InvalidParameterError(
-                f"modulus_bits must be two or more sizes from 20 to 60, got {self.modulus_bits}"
             )
         allowed = MAX_MODULUS_BITS[self.poly_degree]
         if sum(self.modulus_bits) > allowed:
@@ -125,11 +130,6 @@ class Parameters:
             raise InvalidParameterError(
                 f"a product is divided by a prime in the middle, so each must have "
                 f"scale_bits={self.scale_bits}, got {self.modulus_bits[1:-1]}"
-            )
-        if self.scale_bits < 1 or not 1 <= self.max_additions < 2**32:
-            raise InvalidParameterError(
-                "scale_bits and max_additions must be at least 1, "
-                f"got {self.scale_bits} and {self.max_additions}"
             )
         if self.largest < 1:
             raise InvalidParameterError(
@@ -257,8 +257,12 @@ class Context:
         """Write the context; without the secret key unless it is asked for by name.
 
         With the key it must travel in a channel, which nobody else reads.
+
+        Raises:
+            InvalidParameterError: If this context has no secret key to write, or
+                ``with_secret_key`` is neither True nor False.
         """
-        if not with_secret_key:
+        if not as_flag("with_secret_key", with_secret_key):
             return _CONTEXT_MAGIC + self._about
         self._require_secret_key("send")
         return _SECRET_MAGIC + self._about + _serialize(self._seal, with_secret_key=True)
@@ -324,10 +328,7 @@ class Context:
             >>> Context.receive(message, bobs_end)
             Context(degree 4096, secret key hidden)
         """
-        if not isinstance(channel, Channel):
-            raise InvalidParameterError(
-                f"channel must be an open Channel, got {type(channel).__name__}"
-            )
+        as_kind("channel", channel, Channel)
         delivered = channel.open(message, about)
         if not isinstance(delivered, np.ndarray) or delivered.dtype != np.uint8:
             raise WireFormatError("not a CKKS context: the channel delivered other tensors")
@@ -394,10 +395,7 @@ class Context:
             InvalidParameterError: If it is of another key, or this context has no secret key.
         """
         self._require_secret_key("decrypt")
-        if not isinstance(encrypted, EncryptedVector):
-            raise InvalidParameterError(
-                f"encrypted must be an EncryptedVector, got {type(encrypted).__name__}"
-            )
+        as_kind("encrypted", encrypted, EncryptedVector)
         _require_same_key(self, encrypted.context)
         secret_key = self._seal.secret_key()
         return np.concatenate([block.decrypt(secret_key) for block in encrypted.blocks])
@@ -449,6 +447,8 @@ class EncryptedVector:
         depth: Multiplications so far.
     """
 
+    __array_ufunc__ = None  # or an array on the left would make an array of vectors
+
     context: Context = field(repr=False)
     blocks: tuple[Any, ...] = field(repr=False)
     length: int
@@ -460,8 +460,7 @@ class EncryptedVector:
 
     def __radd__(self, start: int) -> EncryptedVector:
         """``sum`` starts from 0."""
-        is_start = isinstance(start, int) and not isinstance(start, bool) and start == 0
-        return self if is_start else NotImplemented
+        return self if type(start) is int and start == 0 else NotImplemented
 
     def __sub__(self, other: EncryptedVector) -> EncryptedVector:
         return self._joined(other, operator.sub)
@@ -653,22 +652,18 @@ def _compute(operation: Callable, *operands: tuple[Any, ...]) -> tuple[Any, ...]
     try:
         return tuple(operation(*blocks) for blocks in zip(*operands, strict=True))
     except (ValueError, RuntimeError, IndexError) as error:
+        if "transparent" in str(error):
+            raise InvalidParameterError(
+                "the result would be transparent, a zero that hides nothing: a vector was "
+                "subtracted from itself"
+            ) from None
         raise InvalidParameterError(f"SEAL cannot compute this: {error}") from None
 
 
-def _as_integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InvalidParameterError(f"parameters must be integers, got {value!r}")
-    return int(value)
-
-
 def _checked(values: Any) -> np.ndarray:
-    values = as_numbers("values", values, InvalidUpdateError, finite=False)
+    values = as_numbers("values", values, InvalidUpdateError)
     if values.ndim != 1 or not len(values):
         raise InvalidUpdateError(f"values must be a vector, not empty, got shape {values.shape}")
-    if not np.isfinite(values).all():
-        place = int(np.flatnonzero(~np.isfinite(values))[0])
-        raise InvalidUpdateError(f"values must be finite, got NaN or Inf at coordinate {place}")
     with np.errstate(over="ignore"):  # a long double may become Inf here, and is too large
         return values.astype(np.float64)
 

@@ -29,11 +29,10 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
-from typing import Any
 
 import numpy as np
 
-from fltutor.border import as_array, as_whole
+from fltutor.border import as_array, as_flag, as_kind, as_whole
 from fltutor.crypto import wire
 from fltutor.crypto.aead import EncryptedTensor, Key, decrypt_tensor, encrypt_tensor
 from fltutor.crypto.keys import (
@@ -53,6 +52,8 @@ from fltutor.errors import AuthenticationError, InvalidParameterError
 PURPOSE = "announce key"
 """What the signature of an announcement is for."""
 
+MAX_ROUND = 2**63 - 1
+
 
 @dataclass(frozen=True)
 class Announcement:
@@ -66,7 +67,7 @@ class Announcement:
 
     Raises:
         InvalidParameterError: If it could be nobody's: no name, no
-            canonical key of 32 bytes, no whole number.
+            canonical key of 32 bytes, no whole number from 0 to 2^63 - 1.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Announcement:
         require_name(self.name)
         key = require_public_key(self.key, f"the public key of {self.name!r}")
         object.__setattr__(self, "key", key)
-        as_whole("round_number", self.round_number)
+        as_whole("round_number", self.round_number, least=0, most=MAX_ROUND)
         if not isinstance(self.signature, bytes):
             raise InvalidParameterError(
                 f"the signature of {self.name!r} must be bytes, got {type(self.signature).__name__}"
@@ -114,9 +115,9 @@ class Client:
     """
 
     def __init__(self, identity: Identity, directory: Directory | None, *, round_number: int = 0):
-        _require(identity, Identity, "identity")
+        as_kind("identity", identity, Identity)
         if directory is not None:
-            _require(directory, Directory, "directory")
+            as_kind("directory", directory, Directory)
         self.name = identity.name
         self._identity, self._directory, self._pair = identity, directory, KeyPair.generate()
         self._announcement = Announcement(self.name, self._pair.public_key, round_number)
@@ -140,7 +141,7 @@ class Client:
                 announcement changes nothing: the right one may still come.
             InvalidParameterError: If it is no announcement at all.
         """
-        _require(announcement, Announcement, "announcement")
+        as_kind("announcement", announcement, Announcement)
         name, key = announcement.name, announcement.key
         if self._directory is not None:
             peer = self._directory.find(name)
@@ -239,7 +240,7 @@ class SwappingServer(Server):
 
     def announce(self, announcement: Announcement, receiver: str) -> Announcement:
         """Pass on a key of my own under the client's name; only a signature I cannot make."""
-        _require(announcement, Announcement, "announcement")
+        as_kind("announcement", announcement, Announcement)
         require_name(receiver)
         if self._victims.isdisjoint((announcement.name, receiver)):
             return announcement
@@ -288,7 +289,7 @@ def pair_key(mine: KeyPair, my_name: str, peer: Announcement) -> bytes:
         >>> at_one == pair_key(two, "two", Announcement("one", one.public_key))
         True
     """
-    secret = agree(mine, _require(peer, Announcement, "peer").key)
+    secret = agree(mine, as_kind("peer", peer, Announcement).key)
     me, other = Party(my_name, mine.public_key), Party(peer.name, peer.key)
     return derive(secret, Label.between("pair key", me, other, round_number=peer.round_number))
 
@@ -303,7 +304,7 @@ def fingerprint(key: bytes) -> int:
     return int.from_bytes(hashlib.sha256(wire.as_view(key, "key")).digest()[:8], "big") >> 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Exchange:
     """What became of the keys and messages of all pairs of clients.
 
@@ -351,7 +352,8 @@ def exchange_keys(
 
     Raises:
         InvalidParameterError: If there are fewer than two clients, ``num_victims`` is no
-            whole number from 0, or a tensor is not supported; the text names the client.
+            whole number from 0, ``signed`` is neither True nor False, or a tensor is not
+            supported; the text names the client.
 
     Example:
         >>> updates = np.arange(20.0).reshape(4, 5)
@@ -371,6 +373,7 @@ def exchange_keys(
         raise InvalidParameterError(f"updates must be of 2 clients or more, got {num_clients}")
     updates = [wire.as_array(row, f"the update of client {i}") for i, row in enumerate(updates)]
     num_victims = as_whole("num_victims", num_victims, least=0)
+    signed = as_flag("signed", signed)
     identities = [Identity.generate(f"client {number}") for number in range(num_clients)]
     directory = Directory(identity.public for identity in identities) if signed else None
     clients = [Client(identity, directory, round_number=round_number) for identity in identities]
@@ -403,11 +406,3 @@ def exchange_keys(
     return Exchange(
         num_clients, len(victims), signed, fingerprints, delivered, overheard, tuple(refusals)
     )
-
-
-def _require(value: Any, kind: type, name: str) -> Any:
-    if not isinstance(value, kind):
-        raise InvalidParameterError(
-            f"{name} must be of class {kind.__name__}, got {type(value).__name__}"
-        )
-    return value

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fltutor.border import as_whole
+from fltutor.border import as_flag, as_kind, as_whole
 from fltutor.crypto.wire import Context, encode_context
 from fltutor.errors import AuthenticationError, CopyRefusedError, InvalidParameterError
 
@@ -75,7 +75,7 @@ class KeyPair(_Hidden):
     __slots__ = ("_private", "public_key")
 
     def __init__(self, private: X25519PrivateKey):
-        self._private = _require_type(private, X25519PrivateKey, "private")
+        self._private = as_kind("private", private, X25519PrivateKey)
         self.public_key: bytes = private.public_key().public_bytes_raw()
 
     @classmethod
@@ -119,7 +119,7 @@ def agree(mine: KeyPair, their_public_key: bytes) -> Secret:
     Reference:
         RFC 7748, section 6.1, the check for the all-zero value included.
     """
-    _require_type(mine, KeyPair, "mine")
+    as_kind("mine", mine, KeyPair)
     their_public_key = require_public_key(their_public_key, "their_public_key")
     if their_public_key == mine.public_key:
         raise InvalidParameterError("their_public_key is my own: a message was sent back to me")
@@ -225,14 +225,12 @@ class Label:
 
     def __post_init__(self):
         _require_purpose(self.purpose)
-        _require_type(self.run, str, "run")
+        as_kind("run", self.run, str)
         as_whole("round_number", self.round_number)
-        _require_type(self.transcript, bytes, "transcript")
-        if not isinstance(self.both_ways, bool):
-            kind = type(self.both_ways).__name__
-            raise InvalidParameterError(f"both_ways must be True or False, got {kind}")
+        as_kind("transcript", self.transcript, bytes)
+        as_flag("both_ways", self.both_ways)
         for party in ("sender", "receiver"):
-            _require_type(getattr(self, party), Party, party)
+            as_kind(party, getattr(self, party), Party)
         for field in ("name", "public_key"):
             if getattr(self.sender, field) == getattr(self.receiver, field):
                 raise InvalidParameterError(
@@ -245,7 +243,7 @@ class Label:
         cls, purpose: str, one: Party, other: Party, *, run: str = "", round_number: int = 0
     ) -> Label:
         """Label one key that both use alike, such as a mask; the order of the two is irrelevant."""
-        first, second = _require_type(one, Party, "one"), _require_type(other, Party, "other")
+        first, second = as_kind("one", one, Party), as_kind("other", other, Party)
         if second.name < first.name:
             first, second = second, first
         return cls(purpose, first, second, run, round_number, both_ways=True)
@@ -281,8 +279,8 @@ def derive(secret: Secret, label: Label) -> bytes:
     Reference:
         RFC 5869 with SHA-256, no salt, and the label as ``info``.
     """
-    _require_type(secret, Secret, "secret")
-    return hkdf(secret._value, _require_type(label, Label, "label").to_bytes())
+    as_kind("secret", secret, Secret)
+    return hkdf(secret._value, as_kind("label", label, Label).to_bytes())
 
 
 def hkdf(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = KEY_BYTES) -> bytes:
@@ -296,7 +294,7 @@ def hkdf(secret: bytes, info: bytes, *, salt: bytes = b"", length: int = KEY_BYT
         False
     """
     for name, value in (("secret", secret), ("info", info), ("salt", salt)):
-        _require_type(value, bytes, name)
+        as_kind(name, value, bytes)
     length = as_whole("length", length, least=1, most=255 * 32)
     return HKDF(hashes.SHA256(), length, salt or None, info).derive(secret)
 
@@ -347,7 +345,7 @@ class Identity(_Hidden):
     __slots__ = ("_private", "public")
 
     def __init__(self, name: str, private: Ed25519PrivateKey):
-        self._private = _require_type(private, Ed25519PrivateKey, "private")
+        self._private = as_kind("private", private, Ed25519PrivateKey)
         self.public = PublicIdentity(name, private.public_key().public_bytes_raw())
 
     @classmethod
@@ -416,7 +414,7 @@ class Directory:
             InvalidParameterError: If the name is taken, also by the same key, or if the
                 key is registered under another name.
         """
-        _require_type(identity, PublicIdentity, "identity")
+        as_kind("identity", identity, PublicIdentity)
         if identity.name in self._by_name:
             raise InvalidParameterError(f"{identity.name!r} is registered already")
         if identity.public_key in self._by_key:
@@ -440,6 +438,10 @@ class Directory:
         if name not in self._by_name:
             raise AuthenticationError(f"nobody is registered as {name!r}")
         return self._by_name[name]
+
+    def __copy__(self) -> Directory:
+        """A directory of its own: whoever registers in the copy does not in this one."""
+        return type(self)(self)
 
     def __iter__(self) -> Iterator[PublicIdentity]:
         return iter(self._by_name.values())
@@ -487,12 +489,6 @@ def _require_purpose(purpose: Any) -> None:
     if not isinstance(purpose, str) or not purpose:
         got = repr(purpose) if isinstance(purpose, str) else type(purpose).__name__
         raise InvalidParameterError(f"purpose must be a word, got {got}")
-
-
-def _require_type(value: Any, kind: Any, name: str) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise InvalidParameterError(f"{name} must be {kind.__name__}, got {type(value).__name__}")
-    return value
 
 
 def require_many(values: Any, name: str) -> list:

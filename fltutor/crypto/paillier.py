@@ -40,8 +40,9 @@ from typing import NoReturn
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from fltutor.border import as_numbers
+from fltutor.border import as_array, as_flag, as_kind, as_numbers, as_whole
 from fltutor.crypto import aead
+from fltutor.crypto.keys import require_many
 from fltutor.crypto.wire import Context, as_view
 from fltutor.errors import (
     CopyRefusedError,
@@ -51,7 +52,8 @@ from fltutor.errors import (
 )
 from fltutor.fixed_point import FixedPoint
 
-MIN_BITS, MIN_TOY_BITS = 2048, 128
+MIN_BITS, MIN_TOY_BITS, MAX_BITS = 2048, 128, 16384
+MAX_SLOTS = 2**16 - 1  # as many as a message can say
 USUAL_BOUND = 2**64 - 1
 """The bound of every number that fits into it, so that a bound says nothing of the number."""
 
@@ -86,6 +88,7 @@ class PublicKey:
     toy: bool = field(default=False, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self):
+        object.__setattr__(self, "toy", as_flag("toy", self.toy))
         if not _is_whole(self.n) or self.n % 2 == 0 or self.n < 0:
             raise InvalidParameterError("n must be an odd integer, the product of two primes")
         if self.bits < MIN_BITS and not self.toy:
@@ -205,16 +208,15 @@ class Ciphertext:
         (11, -5)
     """
 
+    __array_ufunc__ = None  # or an array on the left would make an array of ciphertexts
+
     public_key: PublicKey
     value: int = field(repr=False)
     fresh: bool = True
     bound: int | None = field(default=None, repr=False)
 
     def __post_init__(self):
-        if not isinstance(self.public_key, PublicKey):
-            raise InvalidParameterError(
-                f"public_key must be a PublicKey, got {type(self.public_key).__name__}"
-            )
+        as_kind("public_key", self.public_key, PublicKey)
         if not _is_whole(self.value):
             raise InvalidParameterError(
                 f"value must be an integer, got {type(self.value).__name__}"
@@ -233,7 +235,7 @@ class Ciphertext:
         return self._result(self.value * other.value, bound)
 
     def __radd__(self, start: int) -> Ciphertext:
-        return self if _is_start(start) else NotImplemented
+        return self if type(start) is int and start == 0 else NotImplemented
 
     def __neg__(self) -> Ciphertext:
         return self * -1
@@ -286,6 +288,7 @@ class PrivateKey:
     __slots__ = ("_p", "_p_factor", "_q", "_q_factor", "public_key")
 
     def __init__(self, p: int, q: int, *, toy: bool = False):
+        toy = as_flag("toy", toy)
         _require_primes(p, q, toy)
         self._keep(p, q, toy)
 
@@ -304,7 +307,8 @@ class PrivateKey:
                 nothing: 256 bits are factored on a laptop.
 
         Raises:
-            InvalidParameterError: If ``bits`` is odd, or below 2048 without ``toy``.
+            InvalidParameterError: If ``bits`` is odd, below 2048 without ``toy``, below 128, or
+                beyond 16384, for which drawing would take hours.
 
         Example:
             >>> PrivateKey.generate(512)
@@ -312,8 +316,9 @@ class PrivateKey:
             fltutor.errors.InvalidParameterError: bits must be at least 2048, got 512; for a
             lesson, say toy=True
         """
-        if isinstance(bits, bool) or not isinstance(bits, int) or bits % 2:
-            raise InvalidParameterError(f"bits must be an even integer, got {bits!r}")
+        bits, toy = as_whole("bits", bits, least=1, most=MAX_BITS), as_flag("toy", toy)
+        if bits % 2:
+            raise InvalidParameterError(f"bits must be even, got {bits}")
         if bits < MIN_BITS and not toy:
             raise InvalidParameterError(
                 f"bits must be at least {MIN_BITS}, got {bits}; for a lesson, say toy=True"
@@ -355,10 +360,7 @@ class PrivateKey:
             InvalidParameterError: If the ciphertext belongs to another key, cannot be one,
                 or holds a number beyond its bound: somebody let a sum overflow.
         """
-        if not isinstance(ciphertext, Ciphertext):
-            raise InvalidParameterError(
-                f"ciphertext must be a Ciphertext, got {type(ciphertext).__name__}"
-            )
+        as_kind("ciphertext", ciphertext, Ciphertext)
         public_key = self.public_key
         _require_same_key(public_key, ciphertext.public_key)
         if not _can_be(ciphertext.value, public_key):
@@ -384,10 +386,7 @@ class PrivateKey:
         Raises:
             InvalidParameterError: As :meth:`decrypt`, or if a sum has overflowed its slot.
         """
-        if not isinstance(encrypted, EncryptedVector):
-            raise InvalidParameterError(
-                f"encrypted must be an EncryptedVector, got {type(encrypted).__name__}"
-            )
+        as_kind("encrypted", encrypted, EncryptedVector)
         numbers = [self.decrypt(ciphertext) for ciphertext in encrypted.ciphertexts]
         slots = unpack(numbers, encrypted.num_slots, encrypted.grid)
         return encrypted.grid.decode(slots[: encrypted.length])
@@ -414,6 +413,8 @@ class EncryptedVector:
         weight: A value may have grown to this many times its first size.
     """
 
+    __array_ufunc__ = None  # or an array on the left would make an array of vectors
+
     ciphertexts: tuple[Ciphertext, ...] = field(repr=False)
     length: int
     num_slots: int
@@ -434,7 +435,7 @@ class EncryptedVector:
         return self._result((mine + theirs for mine, theirs in pairs), weight)
 
     def __radd__(self, start: int) -> EncryptedVector:
-        return self if _is_start(start) else NotImplemented
+        return self if type(start) is int and start == 0 else NotImplemented
 
     def __neg__(self) -> EncryptedVector:
         return self * -1
@@ -510,7 +511,8 @@ def encrypt_vector(
     Raises:
         InvalidUpdateError: If the values are no vector, masked, empty, NaN, Inf or beyond the
             grid.
-        InvalidParameterError: If ``key`` is no key or ``grid`` no grid.
+        InvalidParameterError: If ``key`` is no key, ``grid`` no grid, or ``packed`` neither
+            True nor False.
 
     Example:
         >>> private_key = PrivateKey.generate(256, toy=True)
@@ -518,15 +520,13 @@ def encrypt_vector(
         >>> private_key.decrypt_vector(encrypted + encrypted)
         array([ 0.5, -2. ,  7. ])
     """
-    if not isinstance(key, PublicKey | PrivateKey):
-        raise InvalidParameterError(f"key must be a Paillier key, got {type(key).__name__}")
-    if not isinstance(grid, FixedPoint):
-        raise InvalidParameterError(f"grid must be a FixedPoint, got {type(grid).__name__}")
+    num_slots = slots_per_ciphertext(key, grid)
+    if not as_flag("packed", packed):
+        num_slots = 1
     values = as_numbers("values", values, InvalidUpdateError, finite=False)  # encode checks it
     if values.ndim != 1 or not len(values):
         raise InvalidUpdateError(f"values must be a vector, not empty, got shape {values.shape}")
     elements = grid.encode_unclipped(values).values
-    num_slots = slots_per_ciphertext(key, grid) if packed else 1
     bound = _packed_bound(num_slots, grid)
     ciphertexts = tuple(key.encrypt(number, bound=bound) for number in pack(elements, num_slots))
     return EncryptedVector(ciphertexts, len(values), num_slots, grid)
@@ -535,11 +535,17 @@ def encrypt_vector(
 def slots_per_ciphertext(key: PublicKey | PrivateKey, grid: FixedPoint = PACKED_GRID) -> int:
     """How many numbers of this grid fit into one ciphertext.
 
+    Raises:
+        InvalidParameterError: If ``key`` is no key or ``grid`` no grid.
+
     Example:
         >>> slots_per_ciphertext(PublicKey(2**2047 + 1))
         63
     """
-    return (getattr(key, "public_key", key).bits - 2) // grid.ring_bits
+    if not isinstance(key, PublicKey | PrivateKey):
+        raise InvalidParameterError(f"key must be a Paillier key, got {type(key).__name__}")
+    ring_bits = as_kind("grid", grid, FixedPoint).ring_bits
+    return (getattr(key, "public_key", key).bits - 2) // ring_bits
 
 
 def pack(elements: np.ndarray, num_slots: int) -> list[int]:
@@ -547,12 +553,23 @@ def pack(elements: np.ndarray, num_slots: int) -> list[int]:
 
     The s_i are signed: a negative one borrows from its neighbour, and pays back in sums.
 
+    Raises:
+        InvalidParameterError: If ``elements`` is no vector of uint32 or uint64, or ``num_slots``
+            no whole number from 1 to 65535.
+
     Example:
         >>> pack(np.array([3, 8, -1, 1]).astype(np.int32).view(np.uint32), num_slots=2)
         [34359738371, 4294967295]
         >>> 8 * 2**32 + 3, 1 * 2**32 - 1
         (34359738371, 4294967295)
     """
+    elements = as_array("elements", elements)
+    if elements.ndim != 1 or elements.dtype.kind != "u" or elements.dtype.itemsize not in (4, 8):
+        raise InvalidParameterError(
+            "elements must be a vector of uint32 or uint64, "
+            f"got {elements.dtype} of shape {elements.shape}"
+        )
+    num_slots = as_whole("num_slots", num_slots, least=1, most=MAX_SLOTS)
     width, half = elements.dtype.itemsize, 1 << 8 * elements.dtype.itemsize - 1
     lifted = elements + elements.dtype.type(half)  # from 0 on, as unsigned bytes must be
     lifted = lifted.astype(elements.dtype.newbyteorder("<")).tobytes()
@@ -564,7 +581,15 @@ def pack(elements: np.ndarray, num_slots: int) -> list[int]:
 
 
 def unpack(numbers: list[int], num_slots: int, grid: FixedPoint) -> np.ndarray:
-    """Undo :func:`pack`; the last number may have fewer slots, whose places are then zero."""
+    """Undo :func:`pack`; the last number may have fewer slots, whose places are then zero.
+
+    Raises:
+        InvalidParameterError: If a number is none, or beyond its slots, or an argument is of
+            another type.
+    """
+    numbers = [as_whole("number", number) for number in require_many(numbers, "numbers")]
+    num_slots = as_whole("num_slots", num_slots, least=1, most=MAX_SLOTS)
+    as_kind("grid", grid, FixedPoint)
     num_bytes, lift = num_slots * grid.ring_bits // 8, _lift(num_slots, grid.ring_bits)
     try:
         lifted = b"".join((number + lift).to_bytes(num_bytes, "little") for number in numbers)
@@ -587,9 +612,7 @@ def _packed_bound(num_slots: int, grid: FixedPoint) -> int:
 
 def _hide(number: int, power: int, key: PublicKey, bound: int | None) -> Ciphertext:
     """(1 + n)^number is 1 + number * n modulo n^2; the power of r hides it."""
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
-        raise InvalidParameterError(f"number must be an integer, got {number!r}")
-    number, largest = int(number), key.max_int
+    number, largest = as_whole("number", number), key.max_int
     if abs(number) > largest:
         raise InvalidParameterError(
             f"number must be within n / 3, which has {largest.bit_length()} bits, "
@@ -615,11 +638,6 @@ def _room_for(bound: int, key: PublicKey) -> int:
 
 def _is_whole(number: object) -> bool:
     return isinstance(number, int) and not isinstance(number, bool)
-
-
-def _is_start(start: object) -> bool:
-    """Whether it is the 0 from which ``sum`` starts."""
-    return _is_whole(start) and start == 0
 
 
 def _join(modulo_a: int, a: int, modulo_b: int, b: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-from fltutor.border import as_array, as_whole
+from fltutor.border import as_array, as_flag, as_whole
 from fltutor.errors import InvalidParameterError
 
 SEED_BYTES = 32
@@ -35,8 +35,8 @@ def expand(seed: bytes, length: int, dtype: np.typing.DTypeLike = np.uint64) -> 
         shorter stream is the beginning of a longer one.
 
     Raises:
-        InvalidParameterError: If the seed is not 32 bytes, the length negative, or the
-            dtype another.
+        InvalidParameterError: If the seed is not 32 bytes, the length negative or more than
+            the memory holds, or the dtype another.
 
     Example:
         >>> expand(bytes(32), 2)
@@ -47,8 +47,12 @@ def expand(seed: bytes, length: int, dtype: np.typing.DTypeLike = np.uint64) -> 
     """
     dtype = _ring_dtype(dtype)
     length = as_whole("length", length, least=0, most=2**63 // dtype.itemsize - 1)
-    stream = np.empty(length, dtype)
-    encryptor, as_bytes = _start(seed), memoryview(stream.view(np.uint8))
+    encryptor = _start(seed)
+    try:
+        stream = np.empty(length, dtype)
+    except MemoryError:
+        raise InvalidParameterError(f"length must fit into memory, got {length}") from None
+    as_bytes = memoryview(stream.view(np.uint8))
     for first in range(0, len(as_bytes), _BLOCK_BYTES):
         block = as_bytes[first : first + _BLOCK_BYTES]
         encryptor.update_into(_ZEROS[: len(block)], block)
@@ -67,8 +71,8 @@ def add_mask(accumulator: np.ndarray, seed: bytes, *, subtract: bool = False) ->
         subtract: Subtract instead, which cancels the same mask added elsewhere.
 
     Raises:
-        InvalidParameterError: If the seed is not 32 bytes, or the accumulator is not a
-            writable, contiguous vector of these dtypes.
+        InvalidParameterError: If the seed is not 32 bytes, ``subtract`` is neither True nor
+            False, or the accumulator is not a writable, contiguous vector of these dtypes.
 
     Example:
         >>> update, seed = np.array([3, 8], np.uint32), bytes(range(32))
@@ -94,7 +98,8 @@ def add_mask(accumulator: np.ndarray, seed: bytes, *, subtract: bool = False) ->
             "accumulator must be a contiguous, writable vector, got an array of shape "
             f"{accumulator.shape} and strides {accumulator.strides}"
         )
-    encryptor, combine = _start(seed), np.subtract if subtract else np.add
+    combine = np.subtract if as_flag("subtract", subtract) else np.add
+    encryptor = _start(seed)
     stream = np.empty(_BLOCK_BYTES // dtype.itemsize, dtype)
     as_bytes = memoryview(stream.view(np.uint8))
     for first in range(0, len(accumulator), len(stream)):
