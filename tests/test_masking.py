@@ -1,5 +1,6 @@
 """Secure aggregation: exact sums, every way to leave, every lie a server or a client can tell."""
 
+import contextlib
 import copy
 import math
 import os
@@ -56,6 +57,8 @@ from fltutor.transcript import Phase, client_name
 GRID = FixedPoint()
 SMALL = FixedPoint(fraction_bits=10, bits=20, ring_bits=32)
 SERVERS = [False, True]
+HUGE = 10**5000
+"""Python refuses to write an integer of more than 4300 digits."""
 
 
 def sum_on_grid(rows, grid=GRID):
@@ -372,7 +375,7 @@ def test_a_stranger_among_the_dropped_is_refused():
 def test_nan_and_inf_are_stopped_at_the_client(bad):
     run = Round().keys().shares()
     client, delivery = run.clients[3], run.deliveries[3]
-    with pytest.raises(InvalidUpdateError, match=r"client 3.*NaN or Inf at coordinate 1"):
+    with pytest.raises(InvalidUpdateError, match=r"client 3.*got (NaN|Inf) at coordinate 1"):
         client.upload(delivery, np.array([0.0, bad, 1.0]))
     run.finish_from("uploads")  # nothing was spent: the right row still goes out
 
@@ -505,6 +508,7 @@ OTHER_SESSIONS = {  # one parameter of the session of Round(), changed
     "graph": dict(threshold=None, graph=GRAPH),
     "run": dict(run="another"),
     "round": dict(round_number=4),
+    "row length": dict(num_coordinates=3),
 }
 OTHERS = pytest.mark.parametrize("changed", OTHER_SESSIONS.values(), ids=OTHER_SESSIONS)
 
@@ -686,6 +690,24 @@ def test_a_session_computes_and_prints_how_many_may_collude(num_clients, setting
     session = Session(num_clients, **settings)
     assert session.most_colluding == most
     assert text in str(session)
+    assert f"a sum of at least {session.least_survivors} - c other rows" in str(session)
+
+
+@pytest.mark.parametrize(
+    ("num_clients", "threshold", "active"),
+    [(5, 3, False), (6, 4, False), (5, 4, True), (3, 3, True)],
+)
+def test_colluding_clients_learn_the_sum_of_at_least_the_threshold_without_them(
+    num_clients, threshold, active
+):
+    """With the least that survive: the sum of one other row is that row, as the session says."""
+    dropped = dict.fromkeys(range(threshold, num_clients), Phase.UPLOAD)
+    run = secagg_sum(np.eye(num_clients), dropped, threshold=threshold, active_server=active)
+    most = Session(num_clients, threshold, active_server=active).most_colluding
+    for colluding in range(most + 1):
+        group = ("server", *map(client_name, range(colluding)))
+        others = who_knows_what(run.transcript, [group]).foreign[0][:threshold]
+        assert others.any() == (threshold - colluding == 1)
 
 
 @pytest.mark.parametrize("num_clients", [2, 3, 4, 5, 9, 31, 100])
@@ -1050,6 +1072,8 @@ JUNK = [
     {"a": 1},
     object(),
     np.ma.masked_array([1], mask=True),
+    HUGE,
+    -HUGE,
 ]
 
 
@@ -1067,7 +1091,7 @@ def with_junk(message):
                 yield replace(message, **{each.name: value | {first: junk}})
         if isinstance(value, dict) and value:
             (_, part), *rest = value.items()
-            for key in (None, "junk", 1.5, b"", (1,)):
+            for key in (None, "junk", 1.5, b"", (1,), HUGE, -HUGE):
                 yield replace(message, **{each.name: dict(rest) | {key: part}})
         if isinstance(value, tuple) and value and isinstance(value[-1], KeyAdvert):
             for deeper in with_junk(value[-1]):
@@ -1126,7 +1150,61 @@ def test_every_malformed_message_is_refused_by_a_typed_error_and_changes_nothing
     run.reveals(without=[4])
     np.testing.assert_array_equal(SMALL.decode(run.server.total()), sum_on_grid(run.rows, SMALL))
     assert run.server.rejected == []
+    assert run.server.excluded == {}
     assert min(counts.values()) >= 20, counts
+
+
+NUMBERS_BEYOND = {
+    "num_clients": lambda n: Session(n, 3),
+    "threshold": lambda n: Session(5, n),
+    "round_number": lambda n: Session(5, 3, round_number=n),
+    "num_coordinates": lambda n: Session(5, 3, num_coordinates=n),
+    "secagg_sum": lambda n: secagg_sum(iter([np.ones((3, 2))]), threshold=2, num_clients=n),
+    "secagg_sum beside a matrix": lambda n: secagg_sum(np.ones((3, 2)), threshold=2, num_clients=n),
+    "dropped": lambda n: secagg_sum(np.ones((3, 2)), {n: Phase.UPLOAD}, threshold=2),
+    "number": lambda n: SecAggClient(n, Session(5, 3)),
+    "neighbour_graph": lambda n: neighbour_graph(n, corrupt=0.1, dropouts=0.1),
+    "degree": lambda n: replace(GRAPH, degree=n),
+    "share": lambda n: replace(GRAPH, threshold=n),
+    "survivors": lambda n: replace(GRAPH, least_survivors=n),
+    "colluding": lambda n: replace(GRAPH, most_colluding=n),
+    "ring": lambda n: replace(GRAPH, ring=(0, 1, 2, 3, n)),
+    "key list": lambda n: KeyList((KeyAdvert(n, bytes(32), bytes(32), bytes(32)),)).digest,
+}
+
+
+@pytest.mark.parametrize(
+    "number", [HUGE, -HUGE, 2**80, -(2**80)], ids=["huge", "-huge", "80", "-80"]
+)
+@pytest.mark.parametrize("take", NUMBERS_BEYOND.values(), ids=NUMBERS_BEYOND)
+def test_a_number_beyond_all_bounds_is_refused_by_a_typed_error(take, number):
+    with pytest.raises(InvalidParameterError):
+        take(number)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Session(5, 3, run="\ud800"),
+        lambda: Session(5, 3, num_coordinates=1.5),
+        lambda: Session(5, 3, num_coordinates=-1),
+        lambda: Session(70_000, 40_000),
+        lambda: SecAggClient(0, Session(5, 3), allow_clipping="no"),
+        lambda: SecAggServer(Session(5, 3), keep_uploads="no"),
+        lambda: SecAggServer("session"),
+        lambda: secagg_sum(np.ones((3, 2)), threshold=2, allow_clipping="no"),
+        lambda: secagg_sum(np.ones((3, 2)), threshold=2, num_clients=np.array([3, 3])),
+        lambda: secagg_sum(np.ones((3, 2)), threshold=2, num_clients="3"),
+    ],
+)
+def test_an_argument_that_only_looks_right_is_refused(call):
+    with pytest.raises(InvalidParameterError):
+        call()
+
+
+def test_uploads_are_compared_by_identity():
+    upload = Upload(0, np.zeros(2, np.uint32))
+    assert upload not in [Upload(0, upload.values), Upload(0, np.ones(2, np.uint32))]
 
 
 ROWS_OF_OTHER_TYPES = {
@@ -1307,6 +1385,40 @@ def test_two_threads_that_deliver_one_upload_add_it_once(monkeypatch):
         )
     run.survivors = run.server.survivors()
     run.finish_from("signatures")
+
+
+ENDINGS = ["key_lists", "deliveries", "survivors", "unmask_requests", "total"]
+
+
+@pytest.mark.parametrize("name", [*ENDINGS, "exclude", "__getstate__"])
+def test_a_round_does_not_end_while_a_message_of_it_is_taken(name):
+    server, done = Round().server, threading.Event()
+
+    def call():
+        arguments = (0, "why") if name == "exclude" else ()
+        with contextlib.suppress(ProtocolAbort):
+            getattr(server, name)(*arguments)
+        done.set()
+
+    with server._lock:  # as a message that comes in on another thread holds it
+        thread = threading.Thread(target=call)
+        thread.start()
+        assert not done.wait(0.05)
+    thread.join(10)
+    assert done.is_set()
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda server: pickle.loads(pickle.dumps(server))]
+)
+def test_a_copy_of_a_server_goes_on_by_itself(copied):
+    run = Round().keys().shares()
+    run.server.receive_upload(run.clients[0].upload(run.deliveries.pop(0), run.rows[0]))
+    kept, run.server = run.server, copied(run.server)
+    run.finish_from("uploads")
+    with pytest.raises(TooFewClients) as abort:
+        kept.survivors()
+    assert abort.value.survivors == (0,)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
@@ -1517,8 +1629,13 @@ def test_a_dealer_whose_shares_are_refused_is_named_and_left_out(place, active, 
         run.clients[victim].upload(run.deliveries[victim], run.rows[victim])
     assert f"client {victim} refuses the shares that client {dealer} dealt" in str(refusal.value)
     assert refusal.value.peer == dealer
+    if late:  # two hold its shares, five would be needed to take its masks off
+        with pytest.raises(TooFewClients, match="are left without client 2 and the uploads that"):
+            run.server.exclude(refusal.value.peer, str(refusal.value))
+        assert run.server.excluded == {}
+        return
     anew = run.server.exclude(refusal.value.peer, str(refusal.value))
-    assert sorted(anew) == [n for n in (0, 1, 3, 4, 5) if n not in early]
+    assert sorted(anew) == [0, 1, 3, 4, 5]
     assert why[:10] in run.server.excluded[dealer]
     for number, delivery in anew.items():
         assert dealer not in delivery.pairs
@@ -1529,14 +1646,94 @@ def test_a_dealer_whose_shares_are_refused_is_named_and_left_out(place, active, 
     run.survivors = run.server.survivors()
     assert run.survivors.clients == (0, 1, 3, 4, 5)
     run.signatures()
-    told = {number: dealer in run.requests[number].dropped for number in run.requests}
-    assert told == {number: number in early for number in (0, 1, 3, 4, 5)}
-    if 0 < len(early) < 5:  # two hold its shares, five would be needed to take its masks off
-        run.reveals()
-        with pytest.raises(TooFewClients, match="good shares of the key of client 2"):
-            run.server.total()
-    else:
-        run.finish_from("reveals")
+    assert not any(dealer in request.dropped for request in run.requests.values())
+    run.finish_from("reveals")
+
+
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+@pytest.mark.parametrize("early", range(9))
+def test_a_dealer_left_out_after_some_uploads_ends_in_the_sum_of_the_rest_or_at_once(early, active):
+    """Where too few hold its shares, the uploads that carry its masks go, or the round ends now."""
+    run = Round(9, 7 if active else 5, active=active, rows=np.arange(27.0).reshape(9, 3))
+    run.keys().shares()
+    for number in range(early):
+        run.server.receive_upload(
+            run.clients[number].upload(run.deliveries[number], run.rows[number])
+        )
+    threshold, before = run.session.threshold, dict(run.server._dealers)
+    left = 8 if early >= threshold else 8 - early
+    if left < threshold:
+        with pytest.raises(TooFewClients) as abort:
+            run.server.exclude(8, "its shares are refused")
+        assert (abort.value.phase, len(abort.value.survivors)) == (Phase.UPLOAD, left)
+        assert (run.server.excluded, run.server._dealers) == ({}, before)
+        return
+    run.deliveries = run.server.exclude(8, "its shares are refused")
+    assert list(run.deliveries) == list(range(early, 8))
+    gone = [] if early >= threshold else list(range(early))
+    assert sorted(run.server.excluded) == [*gone, 8]
+    for number in gone:
+        assert "carries a mask with client 8" in run.server.excluded[number]
+    run.finish_from("uploads")
+    assert run.survivors.clients == tuple(i for i in range(8) if i not in gone)
+
+
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+def test_a_liar_that_uploads_first_is_left_out_with_its_upload(active):
+    run = Round(active=active, threshold=4).keys()
+    dealt = run.clients[0].deal_shares(run.key_list)
+    junk = {
+        holder: pair if holder == 0 else replace(pair, sealed=bytes(len(pair.sealed)))
+        for holder, pair in dealt.pairs.items()
+    }
+    run.server.receive_shares(replace(dealt, pairs=junk))
+    run.shares(without=[0])
+    run.server.receive_upload(run.clients[0].upload(run.deliveries[0], run.rows[0]))
+    for client in run.clients[1:]:
+        with pytest.raises(AuthenticationError) as refusal:
+            client.upload(run.deliveries[client.number], run.rows[client.number])
+        assert refusal.value.peer == 0
+    run.deliveries = run.server.exclude(0, "nobody can open its shares")
+    run.finish_from("uploads")
+    assert run.survivors.clients == (1, 2, 3, 4)
+    assert run.server.excluded == {0: "nobody can open its shares"}
+
+
+@pytest.mark.parametrize("active", SERVERS, ids=["curious", "active"])
+@pytest.mark.parametrize("liars", [(0,), (6,), (0, 1), (3, 6)], ids=str)
+@pytest.mark.parametrize("length", [0, 1, 4, 100])
+def test_uploads_of_another_length_than_most_are_left_out(length, liars, active):
+    run = Round(7, 5, active=active, rows=np.ones((7, 3))).keys().shares()
+    for number in range(7):
+        upload = run.clients[number].upload(run.deliveries[number], run.rows[number])
+        if number in liars:
+            upload = Upload(number, np.zeros(length, np.uint32))
+        run.server.receive_upload(upload)
+    run.survivors = run.server.survivors()
+    assert run.survivors.clients == tuple(i for i in range(7) if i not in liars)
+    why = f"its upload has {length} coordinates, most have 3"
+    assert run.server.excluded == dict.fromkeys(liars, why)
+    run.finish_from("signatures")
+
+
+def test_lengths_that_leave_too_few_of_one_stop_the_round():
+    run = Round().keys().shares()
+    for number in range(5):
+        run.clients[number].upload(run.deliveries[number], run.rows[number])
+        run.server.receive_upload(Upload(number, np.zeros(1 + number // 3, np.uint32)))
+    with pytest.raises(TooFewClients) as abort:
+        run.server.survivors()
+    assert (abort.value.phase, abort.value.survivors) == (Phase.UPLOAD, (0, 1, 2))
+    assert run.server.excluded == {}
+
+
+def test_a_row_length_that_was_agreed_is_demanded_by_clients_and_by_the_server():
+    run = Round(num_coordinates=3).keys().shares()
+    with pytest.raises(InvalidUpdateError, match="client 0 has 4 coordinates, needed 3"):
+        run.clients[0].upload(run.deliveries[0], np.ones(4))
+    with pytest.raises(InvalidUpdateError, match="client 0 has 1 coordinates, needed 3"):
+        run.server.receive_upload(Upload(0, np.zeros(1, np.uint32)))
+    run.finish_from("uploads")
 
 
 def test_masks_with_a_dealer_that_is_left_out_late_are_taken_off_by_those_who_hold_its_shares():
@@ -1626,15 +1823,45 @@ def test_exclusions_that_come_too_late_or_leave_too_few_are_refused_and_change_n
     with pytest.raises(ProtocolAbort, match="client 2 cannot be excluded any more"):
         run.server.exclude(2, "its keys are in shares that were dealt")
     run.shares(without=[0])
-    run.server.receive_upload(run.clients[0].upload(run.deliveries[0], run.rows[0]))
-    with pytest.raises(ProtocolAbort, match="client 0 cannot be excluded any more"):
-        run.server.exclude(0, "its upload is there")
     run.server.exclude(1, "one")
     with pytest.raises(ProtocolAbort, match="client 1 cannot be excluded: it has no part"):
         run.server.exclude(1, "again")
     with pytest.raises(TooFewClients):
         run.server.exclude(2, "two of five")
     assert run.server.excluded == {1: "one"}
+
+
+def test_an_upload_that_was_added_and_not_kept_stays():
+    run = Round()
+    run.server = SecAggServer(run.session, keep_uploads=False)
+    run.keys().shares()
+    run.server.receive_upload(run.clients[0].upload(run.deliveries[0], run.rows[0]))
+    for client in (0, 1):  # client 0 itself, and one with whom its upload carries a mask
+        with pytest.raises((ProtocolAbort, TooFewClients)):
+            run.server.exclude(client, "its upload is there")
+    with pytest.raises(InvalidUpdateError, match="client 1 has 4 coordinates, needed 3"):
+        run.server.receive_upload(Upload(1, np.zeros(4, np.uint32)))
+    assert run.server.excluded == {}
+    run.deliveries = {i: run.deliveries[i] for i in range(1, 5)}
+    run.finish_from("uploads")
+
+
+@pytest.mark.parametrize(
+    "client", [[1], True, 2.0, None, "1", HUGE, -HUGE, (), np.ones(2)], ids=type
+)
+@pytest.mark.parametrize("late", [False, True], ids=["before shares", "before uploads"])
+def test_only_a_client_is_excluded(client, late):
+    run = Round().keys()
+    if late:
+        run.shares()
+    with pytest.raises(ProtocolAbort, match="cannot be excluded: it has no part in phase"):
+        run.server.exclude(client, "why")
+    with pytest.raises(InvalidParameterError, match="why must be"):
+        run.server.exclude(1, None)
+    assert run.server.excluded == {}
+    anew = run.server.exclude(np.int8(1), "why")
+    assert sorted(anew) == [0, 2, 3, 4]
+    assert [type(client) for client in run.server.excluded] == [int]
 
 
 # --- the server as an object ---------------------------------------------------------------------
@@ -1677,7 +1904,7 @@ def test_the_server_refuses_shares_for_other_holders():
     ],
 )
 def test_the_server_refuses_uploads_of_another_shape(values, message):
-    run = Round().keys().shares()
+    run = Round(num_coordinates=3).keys().shares()
     uploads = [run.clients[i].upload(run.deliveries[i], run.rows[i]) for i in range(5)]
     run.server.receive_upload(uploads[0])
     with pytest.raises(InvalidUpdateError, match=message):
@@ -1928,6 +2155,40 @@ def test_a_graph_is_for_a_semi_honest_server_and_sets_the_threshold():
         Session(40, 21, graph=graph)
     with pytest.raises(InvalidParameterError, match="connects 40 clients, but there are 41"):
         Session(41, graph=graph)
+    assert replace(Session(40, graph=graph), round_number=2).threshold == graph.threshold
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        (dict(degree=12), "degree must be a whole number from 2 to 4"),
+        (dict(degree=3), "degree must be even"),
+        (dict(degree="4"), "degree must be a whole number"),
+        (dict(degree=0), "degree must be"),
+        (dict(threshold="2"), "threshold must be a whole number"),
+        (dict(threshold=4), "threshold must be a whole number from 2 to 3"),
+        (dict(threshold=1), "threshold must be"),
+        (dict(least_survivors=6), "least_survivors must be"),
+        (dict(least_survivors=None), "least_survivors must be"),
+        (dict(most_colluding=4), "most_colluding must be a whole number from 0 to 3"),
+        (dict(most_colluding=-1), "most_colluding must be"),
+        (dict(ring=5), "ring must be a tuple of clients"),
+        (dict(ring=(0, 1, [2], 3, 4)), "each of ring must be"),
+        (dict(ring=(0, 1, 2.0, 3, 4)), "each of ring must be"),
+        (dict(ring=(1, 2, 3, 4, 5)), "every client on its ring once"),
+        (dict(ring=(0, 1)), "degree must be"),
+    ],
+    ids=str,
+)
+def test_a_graph_made_by_hand_that_cannot_be_is_refused(changed, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        replace(GRAPH, **changed)
+
+
+@pytest.mark.parametrize("kind", [np.array, list, lambda ring: tuple(map(np.int64, ring))])
+def test_a_graph_of_other_integers_is_the_same_graph(kind):
+    same = replace(GRAPH, ring=kind(GRAPH.ring), degree=np.int8(2), threshold=np.int64(3))
+    assert Session(5, graph=same, run="").digest == Session(5, graph=GRAPH, run="").digest
 
 
 def test_more_dropouts_than_the_graph_was_derived_for_abort():

@@ -300,3 +300,42 @@ def test_any_two_groups_of_the_threshold_have_so_many_in_common(n):
     for t in range(1, n + 1):
         groups = [set(group) for group in itertools.combinations(range(n), t)]
         assert least_overlap(t, n) == min(len(a & b) for a in groups for b in groups)
+
+
+HUGE = 10**5000
+"""Python refuses to write an integer of more than 4300 digits."""
+
+NOT_DEALT = {
+    "no coefficients": lambda: split_with(SECRET, None, bytes(96)),
+    "floats": lambda: split_with(SECRET, [1.5], bytes(96)),
+    "booleans": lambda: split_with(SECRET, [True], bytes(96)),
+    "a negative": lambda: split_with(SECRET, [-5], bytes(96)),
+    "beyond the prime": lambda: split_with(SECRET, [PRIME], bytes(96)),
+    "a huge one": lambda: split_with(SECRET, [HUGE], bytes(96)),
+    "no salts": lambda: split_with(SECRET, [1], None),
+    "half a salt": lambda: split_with(SECRET, [1], bytes(95)),
+    "nobody": lambda: split_with(SECRET, [1], b""),
+    "huge number": lambda: Share(HUGE, 2, 0, bytes(32)),
+    "huge negative": lambda: Share(-HUGE, 2, 0, bytes(32)),
+    "huge threshold": lambda: Share(1, HUGE, 0, bytes(32)),
+    "huge value": lambda: Share(1, 2, HUGE, bytes(32)),
+    "split among many": lambda: split(SECRET, 2, HUGE),
+    "split with a high threshold": lambda: split(SECRET, HUGE, 3),
+    "split with a low threshold": lambda: split(SECRET, -HUGE, 3),
+    "one number twice": lambda: interpolation_weights((1, 1, 2)),
+    "two equal": lambda: interpolation_weights((1, 1)),
+    "a number too large": lambda: interpolation_weights((1, 2**16)),
+    "text": lambda: interpolation_weights(("1", "2")),
+    "one number": lambda: interpolation_weights(5),
+}
+
+
+@pytest.mark.parametrize("call", NOT_DEALT.values(), ids=NOT_DEALT)
+def test_what_no_dealer_and_no_holder_has_is_refused_and_not_shown(call):
+    with pytest.raises(InvalidParameterError) as refusal:
+        call()
+    assert str(PRIME) not in str(refusal.value)
+
+
+def test_a_list_of_numbers_has_the_weights_of_the_tuple():
+    assert interpolation_weights([1, 5, 9]) == interpolation_weights((1, 5, 9))

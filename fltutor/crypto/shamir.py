@@ -24,7 +24,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from fltutor.border import as_whole
+import numpy as np
+
+from fltutor.border import _shown, as_kind, as_whole
 from fltutor.errors import AuthenticationError, InvalidParameterError, WireFormatError
 
 PRIME = 2**521 - 1
@@ -65,11 +67,11 @@ class Share:
         if not 1 <= self.number <= MAX_SHARES:
             raise InvalidParameterError(
                 f"number must be in 1 to {MAX_SHARES} (the secret itself is at 0), "
-                f"got {self.number}"
+                f"got {_shown(self.number)}"
             )
         if not 2 <= self.threshold <= MAX_SHARES:
             raise InvalidParameterError(
-                f"threshold must be in 2 to {MAX_SHARES}, got {self.threshold}"
+                f"threshold must be in 2 to {MAX_SHARES}, got {_shown(self.threshold)}"
             )
         if not 0 <= self.value < PRIME:
             raise InvalidParameterError("value must be in 0 to PRIME - 1, got one outside")
@@ -128,8 +130,8 @@ def split(secret: bytes, threshold: int, num_shares: int) -> list[Share]:
     threshold, num_shares = as_whole("threshold", threshold), as_whole("num_shares", num_shares)
     if not 2 <= threshold <= num_shares <= MAX_SHARES:
         raise InvalidParameterError(
-            "need 2 <= threshold <= num_shares <= "
-            f"{MAX_SHARES}, got threshold {threshold} and num_shares {num_shares}"
+            f"need 2 <= threshold <= num_shares <= {MAX_SHARES}, got threshold "
+            f"{_shown(threshold)} and num_shares {_shown(num_shares)}"
         )
     coefficients = [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
     salts = secrets.token_bytes(SALT_BYTES * num_shares)
@@ -144,14 +146,25 @@ def split_with(secret: bytes, coefficients: Sequence[int], salts: bytes) -> list
         coefficients: Of x, x^2, ...: uniform modulo ``PRIME`` and secret; threshold - 1 of them.
         salts: 32 bytes for each share.
 
+    Raises:
+        InvalidParameterError: If a coefficient is no number modulo ``PRIME``, or the salts are
+            not whole ones for 1 to 65535 shares.
+
     Example:
         >>> [share.value for share in split_with(bytes(31) + b"*", [10, 1], bytes(96))]
         [53, 66, 81]
     """
     _require_secret(secret)
+    coefficients = _whole_numbers("coefficients", coefficients, 0, PRIME - 1)
+    num_shares, rest = divmod(len(as_kind("salts", salts, bytes)), SALT_BYTES)
+    if rest or not 1 <= num_shares <= MAX_SHARES:
+        raise InvalidParameterError(
+            f"salts must be {SALT_BYTES} bytes for each of 1 to {MAX_SHARES} shares, got "
+            f"{len(salts)} bytes"
+        )
     polynomial = [*reversed(coefficients), int.from_bytes(secret, "big")]
     shares = []
-    for number in range(1, len(salts) // SALT_BYTES + 1):
+    for number in range(1, num_shares + 1):
         value = 0
         for coefficient in polynomial:  # Horner's rule
             value = value * number + coefficient
@@ -213,18 +226,29 @@ def combine(shares: Sequence[Share]) -> bytes:
     return secret.to_bytes(SECRET_BYTES, "big")
 
 
-@lru_cache(maxsize=256)
-def interpolation_weights(numbers: tuple[int, ...], at: int = 0) -> tuple[int, ...]:
+def interpolation_weights(numbers: Sequence[int], at: int = 0) -> tuple[int, ...]:
     """Weights that turn the values at these numbers into the value at another (Lagrange).
 
     They depend on who is there, not on what they hold: every secret that the
     same survivors recover has the same weights, so they are kept.
+
+    Raises:
+        InvalidParameterError: If a number is not from 0 to 65535, or comes twice.
 
     Example:
         >>> weights = interpolation_weights((1, 2, 3))
         >>> [weight if weight < PRIME // 2 else weight - PRIME for weight in weights]
         [3, -3, 1]
     """
+    numbers = _whole_numbers("numbers", numbers, 0, MAX_SHARES)
+    if len(set(numbers)) < len(numbers):
+        raise InvalidParameterError("numbers must differ: two points at one place fix no line")
+    return _weights(numbers, as_whole("at", at, least=0, most=MAX_SHARES))
+
+
+@lru_cache(maxsize=256)
+def _weights(numbers: tuple[int, ...], at: int) -> tuple[int, ...]:
+    """The same, of checked numbers."""
     weights = []
     for mine in numbers:
         numerator = denominator = 1
@@ -234,6 +258,10 @@ def interpolation_weights(numbers: tuple[int, ...], at: int = 0) -> tuple[int, .
                 denominator = denominator * (mine - other) % PRIME
         weights.append(numerator * pow(denominator, -1, PRIME) % PRIME)
     return tuple(weights)
+
+
+interpolation_weights.cache_info = _weights.cache_info
+interpolation_weights.cache_clear = _weights.cache_clear
 
 
 def least_overlap(threshold: int, num_shares: int) -> int:
@@ -249,8 +277,20 @@ def least_overlap(threshold: int, num_shares: int) -> int:
     return max(0, 2 * threshold - num_shares)
 
 
+def least_threshold(num_shares: int, *, active_server: bool) -> int:
+    """The least threshold with which no two groups of honest holders reveal different things.
+
+    Above half, or above two thirds where the server may lie and a third of the holders with it.
+
+    Example:
+        >>> least_threshold(9, active_server=False), least_threshold(9, active_server=True)
+        (5, 7)
+    """
+    return 2 * num_shares // 3 + 1 if active_server else num_shares // 2 + 1
+
+
 def _value_at(at: int, shares: Sequence[Share]) -> int:
-    weights = interpolation_weights(tuple(share.number for share in shares), at)
+    weights = _weights(tuple(share.number for share in shares), at)
     return sum(weight * share.value for weight, share in zip(weights, shares, strict=True)) % PRIME
 
 
@@ -277,6 +317,17 @@ def require_committed(share: Share, commitment: bytes, whose: str = "the share")
         raise AuthenticationError(
             f"{whose} is not the one that was dealt: its salted hash differs from the commitment"
         )
+
+
+def _whole_numbers(name: str, values: Iterable[int], least: int, most: int) -> tuple[int, ...]:
+    if not isinstance(values, Iterable):
+        raise InvalidParameterError(f"{name} must be a list of numbers, got {_shown(values)}")
+    values = tuple(values)
+    for place, value in enumerate(values):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not whole or not least <= value <= most:  # it may be secret: not shown
+            raise InvalidParameterError(f"{name}[{place}] must be a whole number in range")
+    return tuple(map(int, values))
 
 
 def _require_secret(secret: bytes) -> None:

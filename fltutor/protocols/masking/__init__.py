@@ -11,7 +11,7 @@ that every client dealt to the others beforehand. Rounds, after Bonawitz et al. 
 1. *keys*: every client publishes two fresh public keys, for transport and for masks.
 2. *shares*: every client deals shares of its mask key and of its self-mask's seed, each
    sealed for one holder, and commits to them with salted hashes.
-3. *upload*: masked rows. The server adds them as they come.
+3. *upload*: masked rows. The server keeps them to the end of the round, or adds them as they come.
 4. *consistency* (``active_server`` only): clients sign the list of those whose upload arrived.
 5. *unmasking*: for each client, the others reveal their share of its seed (it uploaded) or
    of its mask key (it left), never both: both would unmask its row.
@@ -20,8 +20,10 @@ that every client dealt to the others beforehand. Rounds, after Bonawitz et al. 
 does whoever hears every message, unless they travel over channels. Clients learn nothing of
 each other's rows. The sum itself may say a lot about a row; see notebooks 08 and 10.
 
-**How many may collude.** With n clients and threshold t, :attr:`Session.most_colluding` of them
-may tell the server all they have, and it still learns no more than the sum of the others:
+**How many may collude.** With n clients and threshold t, up to :attr:`Session.most_colluding` of
+them may tell the server all they have. With c of them it still learns no more than the sum of the
+others whose rows arrived, at least t - c. For c = t - 1 that may be one row, which the sum then
+shows: whoever wants a sum of more counts on fewer.
 
 * By default the server may be *curious*, but it follows the protocol: t must exceed n / 2, and
   fewer than t may collude.
@@ -37,12 +39,14 @@ may tell the server all they have, and it still learns no more than the sum of t
 **What is trusted.** The session comes from somebody whom the clients trust, see
 :mod:`fltutor.protocols.masking.session`; so does the directory of identities, since a server
 that writes it could invent all clients but one. An honest client refuses messages that
-contradict each other, and the server goes on without a client whose messages are refused, see
-:meth:`SecAggServer.exclude`. Uploads and revealed shares are not signed: they need channels that
-*authenticate*, not only ones that hide, or whoever can alter an upload alters the sum. Where
-masks do not cancel, the total is most likely beyond what so many rows can add up to, and is
-refused: on the default grid, one coordinate of noise passes with a chance of n / 65,536, and d
-coordinates with that to the power of d. Nothing here stops a *client* from sending a senseless row.
+contradict each other, and the server goes on without a client whose messages are refused, also
+when its upload is there: see :meth:`SecAggServer.exclude`, which says when too few would be left,
+and a new round must do without that client. Uploads and revealed shares are not signed: they
+need channels that *authenticate*, not only ones that hide, or whoever can alter an upload alters
+the sum. Where masks do not cancel, the total is most likely beyond what so many rows can add up
+to, and is refused: on the default grid, one coordinate of noise passes with a chance of
+n / 65,536, and d coordinates with that to the power of d. Nothing here stops a *client* from
+sending a senseless row.
 
 For teaching only: the cryptography is vetted except for the shares, whose
 integer arithmetic takes time that depends on the secrets; memory is not wiped.

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 from cryptography.exceptions import InvalidTag
 
-from fltutor.border import as_array, as_whole
+from fltutor.border import as_array, as_flag, as_whole
 from fltutor.crypto import aead, shamir
 from fltutor.crypto.keys import (
     Directory,
@@ -159,7 +159,8 @@ class SecAggClient:
             raise InvalidParameterError(
                 f"client {number} needs an identity of its name, got {identity.name!r}"
             )
-        self.number, self.session, self.allow_clipping = number, session, allow_clipping
+        self.number, self.session = number, session
+        self.allow_clipping = as_flag("allow_clipping", allow_clipping)
         self.num_clipped = self.num_vanished = 0
         self._identity, self._directory = identity, directory
         self._next: int = Phase.KEYS
@@ -285,7 +286,8 @@ class SecAggClient:
         """Open the shares that others dealt to me, and send my row under all masks.
 
         Raises:
-            InvalidUpdateError: If the row holds NaN or Inf, or values beyond the grid.
+            InvalidUpdateError: If the row holds NaN or Inf, or values beyond the grid, or has
+                another length than the session says.
             ProtocolAbort: If too few shares are delivered, or some of a stranger.
             AuthenticationError: If shares were altered, are meant for somebody else, come
                 from another session, or are not the ones their dealer committed to.
@@ -308,7 +310,11 @@ class SecAggClient:
             raise InvalidUpdateError(
                 f"the update of client {self.number} must be a vector, got shape {row.shape}"
             )
-        grid = self.session.grid
+        grid, needed = self.session.grid, self.session.num_coordinates
+        if needed not in (None, len(row)):
+            raise InvalidUpdateError(
+                f"the update of client {self.number} has {len(row)} coordinates, needed {needed}"
+            )
         try:
             return grid.encode(row) if self.allow_clipping else grid.encode_unclipped(row)
         except InvalidUpdateError as error:

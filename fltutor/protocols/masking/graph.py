@@ -20,16 +20,22 @@ from __future__ import annotations
 
 import math
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 from fltutor.border import as_real, as_whole
 from fltutor.errors import InvalidParameterError
 
+MOST_CLIENTS = 10**7
+
 
 @dataclass(frozen=True)
 class NeighbourGraph:
     """Who shares masks with whom; made by :func:`neighbour_graph`.
+
+    One that is made by hand is checked for what cannot be; that it protects anybody is known only
+    of what was derived.
 
     Attributes:
         degree: Neighbours of each client, k.
@@ -38,6 +44,10 @@ class NeighbourGraph:
         ring: The clients in their order on the ring.
         most_colluding: Clients that may collude with the server; with more, the derivation
             says nothing.
+
+    Raises:
+        InvalidParameterError: If there are no such neighbours or shares, a client is not on the
+            ring once, or all that stay may collude.
     """
 
     degree: int
@@ -45,6 +55,31 @@ class NeighbourGraph:
     least_survivors: int
     ring: tuple[int, ...]
     most_colluding: int = 0
+
+    def __post_init__(self):
+        if not isinstance(self.ring, Iterable):
+            raise InvalidParameterError(
+                f"ring must be a tuple of clients, got {type(self.ring).__name__}"
+            )
+        ring = tuple(as_whole("each of ring", client, least=0) for client in self.ring)
+        n = len(ring)
+        if set(ring) != set(range(n)):
+            raise InvalidParameterError("graph must have every client on its ring once")
+        degree = as_whole("degree", self.degree, least=2, most=n - 1)
+        if degree % 2:
+            raise InvalidParameterError(f"degree must be even, half on each side, got {degree}")
+        least = as_whole("least_survivors", self.least_survivors, least=2, most=n)
+        checked = {
+            "ring": ring,
+            "degree": degree,
+            "threshold": as_whole("threshold", self.threshold, least=2, most=degree + 1),
+            "least_survivors": least,
+            "most_colluding": as_whole(
+                "most_colluding", self.most_colluding, least=0, most=least - 1
+            ),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @cached_property
     def neighbours(self) -> dict[int, frozenset[int]]:
@@ -84,7 +119,7 @@ def neighbour_graph(
         >>> graph.degree, graph.threshold, graph.least_survivors
         (30, 17, 950)
     """
-    num_clients = as_whole("num_clients", num_clients, least=2)
+    num_clients = as_whole("num_clients", num_clients, least=2, most=MOST_CLIENTS)
     fractions = {"corrupt": corrupt, "dropouts": dropouts}
     corrupt, dropouts = (as_real(name, x, least=0, below=1) for name, x in fractions.items())
     if corrupt + dropouts >= 1:

@@ -18,6 +18,7 @@ import numpy as np
 from fltutor.crypto.aead import NONCE_BYTES, TAG_BYTES
 from fltutor.crypto.keys import Party
 from fltutor.crypto.shamir import SHARE_BYTES, Share
+from fltutor.errors import InvalidParameterError
 from fltutor.transcript import client_name
 
 _NUMBER, _KEY, _HASH, _SIGNATURE = 4, 32, 32, 64
@@ -39,10 +40,18 @@ def find_flaw(message: Any, kind: type) -> str | None:
     return next((flaw for flaw in message.flaws() if flaw), None)
 
 
+def sender(message: Any) -> str:
+    """How to call whoever sent a message that may be malformed."""
+    client = getattr(message, "client", None)
+    return "somebody" if _number("client", client) else client_name(client)
+
+
 def _number(name: str, value: Any) -> str | None:
-    if type(value) is int or isinstance(value, np.integer):
-        return None
-    return f"{name} must be a whole number, got {type(value).__name__}"
+    if type(value) is not int and not isinstance(value, np.integer):
+        return f"{name} must be a whole number, got {type(value).__name__}"
+    if abs(int(value)) >= 2 ** (8 * _NUMBER):  # too long for the wire, or even to be written
+        return f"{name} must be a whole number of {_NUMBER} bytes, got a longer one"
+    return None
 
 
 def _numbers(name: str, value: Any) -> str | None:
@@ -120,7 +129,7 @@ class KeyList:
             yield f"adverts must be a tuple, got {type(self.adverts).__name__}"
         for advert in self.adverts:
             if flaw := find_flaw(advert, KeyAdvert):
-                yield f"a key of client {getattr(advert, 'client', '?')!r} cannot be: {flaw}"
+                yield f"a key of {sender(advert)} cannot be: {flaw}"
 
     @property
     def num_bytes(self) -> int:
@@ -129,10 +138,19 @@ class KeyList:
 
     @property
     def digest(self) -> bytes:
-        """A hash that two lists share only if they are the same."""
+        """A hash that two lists share only if they are the same.
+
+        Raises:
+            InvalidParameterError: If a number is not one of 4 bytes.
+        """
         digest = hashlib.sha256(b"fltutor key list 1")
         for advert in self.adverts:
-            digest.update(struct.pack("<I", advert.client) + advert.transport_key + advert.mask_key)
+            try:
+                number = struct.pack("<I", advert.client)
+            except struct.error:
+                flaw = _number("client", advert.client) or "client must be 0 or more"
+                raise InvalidParameterError(f"a key list cannot be: {flaw}") from None
+            digest.update(number + advert.transport_key + advert.mask_key)
         return digest.digest()
 
 
@@ -202,7 +220,7 @@ class Delivery:
         return sum(pair.num_bytes for pair in self.pairs.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Upload:
     """Round 3, client to server: a masked row."""
 

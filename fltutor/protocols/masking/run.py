@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import _shown, as_whole
 from fltutor.crypto import prg
 from fltutor.crypto.keys import Directory, Identity
 from fltutor.errors import InvalidParameterError, ProtocolAbort
@@ -69,8 +70,10 @@ def secagg_sum(
 
     Who learns what: the server learns the sum, as long as few clients collude with it: fewer
     than ``threshold`` if it follows the protocol; with ``active_server``, for n clients, fewer than
-    ``2 * threshold - n``. So does whoever hears every message, since the channel to the server is
-    not sealed here. Clients learn nothing of each other's rows.
+    ``2 * threshold - n``. With c of them it learns the sum of the others: at least
+    ``threshold - c`` rows, and a sum of one row is that row. So does whoever hears every
+    message, since the channel to the server is not sealed here. Clients learn nothing of each
+    other's rows.
     See :mod:`fltutor.protocols.masking` for what is assumed of the server.
 
     Args:
@@ -137,6 +140,7 @@ def _counted(
     vectors: np.ndarray | Iterable[np.ndarray], num_clients: int | None
 ) -> tuple[np.ndarray | Iterable[np.ndarray], int]:
     """The number of rows is agreed on before the first key; blocks are counted if need be."""
+    num_clients = None if num_clients is None else as_whole("num_clients", num_clients)
     if isinstance(vectors, WeightedRows):
         rows = len(vectors.weights)
     elif num_clients is not None and not hasattr(vectors, "__array__"):
@@ -147,7 +151,9 @@ def _counted(
     if not rows:
         raise InvalidParameterError("vectors must hold the row of at least one client, got none")
     if num_clients is not None and num_clients != rows:
-        raise InvalidParameterError(f"num_clients is {num_clients}, but vectors hold {rows} rows")
+        raise InvalidParameterError(
+            f"num_clients is {_shown(num_clients)}, but vectors hold {rows} rows"
+        )
     return vectors, rows
 
 
@@ -174,7 +180,7 @@ class _Run:
             )
             for number in numbers
         ]
-        self.server = SecAggServer(session)
+        self.server = SecAggServer(session, keep_uploads=False)  # nobody here lies
         self.transcript = Transcript()
         for number in numbers:
             self.transcript.hold(client_name(number), f"row {number}")

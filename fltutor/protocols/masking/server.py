@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import copy
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fltutor.border import _shown, as_flag, as_kind
 from fltutor.crypto import shamir
 from fltutor.crypto.keys import KeyPair, agree, derive
 from fltutor.crypto.shamir import Share
@@ -30,6 +33,7 @@ from fltutor.protocols.masking.messages import (
     UnmaskRequest,
     Upload,
     find_flaw,
+    sender,
 )
 from fltutor.protocols.masking.session import Session, one_at_a_time
 from fltutor.transcript import Phase
@@ -56,16 +60,18 @@ class SecAggServer:
 
     Args:
         session: What all agreed on.
+        keep_uploads: Keep each upload until the round of uploads ends, so that its client can
+            still be left out; that takes the memory of all rows. False adds each at once: then
+            the first upload says how long a row is, and whoever has uploaded stays.
 
     Attributes:
         rejected: Revealed shares that were not the ones dealt; the sum went on without.
         excluded: Clients that were left out on purpose, and why.
     """
 
-    def __init__(self, session: Session):
-        if not isinstance(session, Session):
-            raise InvalidParameterError(f"session must be a Session, got {session!r}")
-        self.session = session
+    def __init__(self, session: Session, *, keep_uploads: bool = True):
+        self.session = as_kind("session", session, Session)
+        self._keep_uploads = as_flag("keep_uploads", keep_uploads)
         self.excluded: dict[int, str] = {}
         self.rejected: list[Rejected] = []
         self._phase = Phase.KEYS
@@ -73,12 +79,21 @@ class SecAggServer:
         self._public_keys: set[bytes] = set()
         self._dealt: dict[int, DealtShares] = {}
         self._dealers: dict[int, Collection[int]] = {}  # whose shares each client was sent
-        self._uploaded: dict[int, None] = {}
+        self._uploaded: dict[int, np.ndarray | None] = {}  # None: it is in the total
         self._total: np.ndarray | None = None
         self._signatures: dict[int, SurvivorSignature] = {}
         self._revealed: dict[int, Reveal] = {}
         self._good: dict[tuple[str, int], list[Share]] = {}
         self._lock = Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the lock, so that a copy goes on by itself."""
+        with self._lock:
+            state = {name: value for name, value in vars(self).items() if name != "_lock"}
+            return copy.deepcopy(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=Lock())
 
     # --- 1. keys ---------------------------------------------------------------------------------
 
@@ -102,6 +117,7 @@ class SecAggServer:
         self._public_keys |= keys
         self._adverts[advert.client] = advert
 
+    @one_at_a_time
     def key_lists(self) -> dict[int, KeyList]:
         """End the round of keys: for each client the public keys of its peers and its own.
 
@@ -137,6 +153,7 @@ class SecAggServer:
             )
         self._dealt[dealt.client] = dealt
 
+    @one_at_a_time
     def deliveries(self) -> dict[int, Delivery]:
         """End the round of shares: for each client what the others dealt to it."""
         self._end(Phase.SHARES, self._dealt)
@@ -164,50 +181,84 @@ class SecAggServer:
         whether a dealer lied or the one that refuses its shares; whoever is at odds with
         many is the likelier liar. A client that is not asked again loses nothing but its part.
 
+        Uploads that are there carry a mask with it. Those who sent them hold its shares: the
+        threshold of them can take it off. Where they are fewer, their uploads are left out, too,
+        and named in ``excluded``.
+
         Args:
             client: Whom to leave out: before its keys are in anybody's shares, or, once shares
-                were dealt, before its upload is there.
+                were dealt, before the round of uploads ends.
             why: What to note.
 
         Returns:
-            What to send anew to those who have not answered: key lists, or deliveries. Uploads
-            that are there carry a mask with it, which those who hold its shares take off.
+            What to send anew to those who have not answered: key lists, or deliveries.
 
         Raises:
             ProtocolAbort: If it is too late, or the client has no part in the round.
-            TooFewClients: If too few are left without it.
+            TooFewClients: If too few are left without it: a new round must do without it.
         """
+        why = as_kind("why", why, str)
         present = {Phase.SHARES: self._adverts, Phase.UPLOAD: self._dealt}.get(self._phase, {})
-        if client not in present or client in self.excluded:
+        known = type(client) is int or isinstance(client, np.integer)
+        if not known or client not in present or client in self.excluded:
             raise ProtocolAbort(
-                f"client {client!r} cannot be excluded: it has no part in phase {self._phase.name}"
+                f"client {_shown(client)} cannot be excluded: it has no part in phase "
+                f"{self._phase.name}"
             )
-        others = [other for other in present if other not in {client, *self.excluded}]
-        if self._phase == Phase.SHARES:
-            late = any(
-                client in self._dealt[other].pairs for other in others if other in self._dealt
-            )
-        else:
-            late = client in self._uploaded
-        if late:
+        client = int(client)
+        if self._phase == Phase.UPLOAD:
+            out = self._with_carriers({**self.excluded, client: why})
+            whose = f" without client {client} and the uploads that carry masks with it"
+            self._require_enough(self._phase, set(present) - set(out), whose)
+            self._leave_out(out)
+            return self._deliveries()
+        others = [other for other in present if other != client]
+        if any(client in self._dealt[other].pairs for other in others if other in self._dealt):
             raise ProtocolAbort(f"client {client} cannot be excluded any more: start a new round")
         self._require_enough(self._phase, others)
         self.excluded[client] = why
-        if self._phase == Phase.UPLOAD:
-            return self._deliveries()
         del self._adverts[client]
         self._dealt.pop(client, None)
         lists = self._key_lists()
         return {other: keys for other, keys in lists.items() if other not in self._dealt}
 
+    def _with_carriers(self, out: dict[int, str]) -> dict[int, str]:
+        """Those who are out, and those whose uploads carry a mask that too few could take off."""
+        while more := self._too_few_carriers(out):
+            out = {**out, **more}
+        return out
+
+    def _too_few_carriers(self, out: Mapping[int, str]) -> dict[int, str]:
+        for dealer in out:
+            carriers = [
+                client
+                for client in self._uploaded
+                if client not in out and dealer in self._dealers[client]
+            ]
+            if 0 < len(carriers) < self.session.threshold:
+                why = f"its upload carries a mask with client {dealer} that too few can take off"
+                return dict.fromkeys(carriers, why)
+        return {}
+
+    def _leave_out(self, out: dict[int, str]) -> None:
+        counted = [client for client in out if client in self._uploaded]
+        if counted and not self._keep_uploads:
+            raise ProtocolAbort(
+                f"client {counted[0]} cannot be excluded any more: its upload was added and not "
+                "kept. Start a new round"
+            )
+        self.excluded = out
+        for client in counted:
+            del self._uploaded[client]
+
     # --- 3. upload -------------------------------------------------------------------------------
 
     @one_at_a_time
     def receive_upload(self, upload: Upload) -> None:
-        """Add one masked row; it need not be kept.
+        """Take one masked row.
 
         Raises:
-            InvalidUpdateError: If its length or dtype is not that of the others.
+            InvalidUpdateError: If its dtype or its length is not that of the session.
         """
         self._take(Phase.UPLOAD, upload, Upload, self._dealers, self._uploaded)
         values = upload.values
@@ -216,22 +267,54 @@ class SecAggServer:
                 f"the upload of client {upload.client} must be a vector of "
                 f"{self.session.grid.dtype}, got {values.dtype} of shape {values.shape}"
             )
-        if self._total is None:
-            self._total = np.zeros_like(values)
-        if values.shape != self._total.shape:
+        needed = self.session.num_coordinates
+        if needed is None and self._total is not None:
+            needed = len(self._total)
+        if needed is not None and len(values) != needed:
             raise InvalidUpdateError(
                 f"the upload of client {upload.client} has {len(values)} coordinates, "
-                f"needed {len(self._total)}"
+                f"needed {needed}"
             )
-        self._total += values
-        self._uploaded[upload.client] = None
+        if not self._keep_uploads:
+            self._add(values)
+        self._uploaded[int(upload.client)] = values.copy() if self._keep_uploads else None
 
+    def _add(self, values: np.ndarray) -> None:
+        if self._total is None:
+            self._total = np.zeros_like(values)
+        self._total += values
+
+    @one_at_a_time
     def survivors(self) -> Survivors:
-        """End the round of uploads: those whose rows will be in the sum."""
-        self._end(Phase.UPLOAD, self._uploaded)
+        """End the round of uploads: those whose rows will be in the sum.
+
+        Where the session leaves open how long a row is, the length of most uploads counts; others
+        are left out, and named in ``excluded``.
+        """
+        self._require_phase(Phase.UPLOAD)
+        others = self._of_another_length()
+        if others:
+            one = set(self._uploaded) - set(others)
+            self._require_enough(Phase.UPLOAD, one, " whose uploads are of one length")
+        out = self._with_carriers({**self.excluded, **others})
+        self._end(Phase.UPLOAD, set(self._uploaded) - set(out))
+        self._leave_out(out)
+        for client, values in self._uploaded.items():
+            if values is not None:
+                self._add(values)
+                self._uploaded[client] = None
         if not self.session.active_server:
             self._phase = Phase.UNMASKING
         return Survivors(tuple(sorted(self._uploaded)))
+
+    def _of_another_length(self) -> dict[int, str]:
+        lengths = {client: len(kept) for client, kept in self._uploaded.items() if kept is not None}
+        [(most, _)] = Counter(lengths.values()).most_common(1) or [(None, 0)]
+        return {
+            client: f"its upload has {length} coordinates, most have {most}"
+            for client, length in lengths.items()
+            if length != most
+        }
 
     # --- 4. consistency --------------------------------------------------------------------------
 
@@ -244,6 +327,7 @@ class SecAggServer:
 
     # --- 5. unmasking ----------------------------------------------------------------------------
 
+    @one_at_a_time
     def unmask_requests(self) -> dict[int, UnmaskRequest]:
         """End the round of signatures, if there is one: for each client, what to reveal."""
         if self.session.active_server:
@@ -287,6 +371,7 @@ class SecAggServer:
         commitment = pair.seed_commitment if kind == "seed" else pair.key_commitment
         shamir.require_committed(share, commitment, what)
 
+    @one_at_a_time
     def total(self) -> np.ndarray:
         """Take all masks off the sum of the uploads.
 
@@ -360,8 +445,7 @@ class SecAggServer:
     ) -> None:
         """Well-formed, of this round, of a client that is still there, and its first."""
         if flaw := find_flaw(message, kind):
-            client = getattr(message, "client", "?")
-            raise ProtocolAbort(f"a message of client {client!r} is malformed: {flaw}")
+            raise ProtocolAbort(f"a message of {sender(message)} is malformed: {flaw}")
         client = message.client
         if self._phase != phase:
             raise ProtocolAbort(
@@ -373,12 +457,15 @@ class SecAggServer:
             raise ProtocolAbort(f"client {client} sent a second message in phase {phase.name}")
 
     def _end(self, phase: Phase, present: Iterable[int]) -> None:
-        if self._phase != phase:
-            raise ProtocolAbort(f"phase {phase.name} cannot end in {self._phase.name}")
+        self._require_phase(phase)
         self._require_enough(phase, present)
         self._phase = Phase(min(phase + 1, Phase.UNMASKING))
 
-    def _require_enough(self, phase: Phase, present: Iterable[int]) -> None:
+    def _require_phase(self, phase: Phase) -> None:
+        if self._phase != phase:
+            raise ProtocolAbort(f"phase {phase.name} cannot end in {self._phase.name}")
+
+    def _require_enough(self, phase: Phase, present: Iterable[int], whose: str = "") -> None:
         present = sorted(present)
         if len(present) < self.session.least_survivors:
-            raise TooFewClients(phase, present, self.session.least_survivors)
+            raise TooFewClients(phase, present, self.session.least_survivors, whose)

@@ -17,14 +17,14 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, wraps
 from typing import Any
 
-from fltutor.border import as_whole
+from fltutor.border import _shown, as_flag, as_kind, as_whole
 from fltutor.crypto import prg
 from fltutor.crypto.keys import Label
-from fltutor.crypto.shamir import least_overlap
+from fltutor.crypto.shamir import MAX_SHARES, least_overlap, least_threshold
 from fltutor.crypto.wire import encode_context
 from fltutor.errors import InvalidParameterError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
-from fltutor.protocols.masking.graph import NeighbourGraph
+from fltutor.protocols.masking.graph import MOST_CLIENTS, NeighbourGraph
 from fltutor.protocols.masking.messages import KeyAdvert
 
 
@@ -46,15 +46,18 @@ class Session:
         round_number: The round of federated training.
         add_mask: How a seed becomes a mask. Another than the default is for lessons
             about what goes wrong. It is code and no parameter: not in the digest.
+        num_coordinates: Length d of a row. Where it is None, the length of most uploads counts.
 
     Raises:
         InvalidParameterError: If the threshold protects nobody, or the sum could wrap around.
 
     Example:
         >>> print(Session(num_clients=5, threshold=4))
-        5 clients, threshold 4: holds against a curious server with up to 3 colluding clients
+        5 clients, threshold 4: holds against a curious server with up to 3 colluding clients, c of
+        whom learn with it a sum of at least 4 - c other rows
         >>> print(Session(num_clients=5, threshold=4, active_server=True))
-        5 clients, threshold 4: holds against a lying server with up to 2 colluding clients
+        5 clients, threshold 4: holds against a lying server with up to 2 colluding clients, c of
+        whom learn with it a sum of at least 4 - c other rows
         >>> Session(num_clients=4, threshold=2)
         Traceback (most recent call last):
         fltutor.errors.InvalidParameterError: threshold must be above half of 4 clients, 3 to 4,
@@ -70,20 +73,28 @@ class Session:
     run: str = field(default_factory=lambda: secrets.token_hex(8))
     round_number: int = 0
     add_mask: Callable[..., None] = field(default=prg.add_mask, repr=False)
+    num_coordinates: int | None = None
 
     def __post_init__(self):
-        n = as_whole("num_clients", self.num_clients)
+        n = as_whole("num_clients", self.num_clients, most=MOST_CLIENTS)
         if n < 2:
             raise InvalidParameterError(
-                f"num_clients must be at least 2: the sum of one row is that row; got {n}"
+                "num_clients must be at least 2: the sum of one row is that row; got "
+                f"{_shown(self.num_clients)}"
             )
-        object.__setattr__(self, "num_clients", n)
-        object.__setattr__(self, "round_number", as_whole("round_number", self.round_number))
-        for name, kind in (("grid", FixedPoint), ("active_server", bool), ("run", str)):
-            if not isinstance(getattr(self, name), kind):
-                raise InvalidParameterError(
-                    f"{name} must be a {kind.__name__}, got {getattr(self, name)!r}"
-                )
+        bound = 2**63 - 1
+        checked = {
+            "num_clients": n,
+            "round_number": as_whole("round_number", self.round_number, least=-bound, most=bound),
+            "active_server": as_flag("active_server", self.active_server),
+        }
+        if self.num_coordinates is not None:
+            d = as_whole("num_coordinates", self.num_coordinates, least=0, most=bound)
+            checked["num_coordinates"] = d
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+        as_kind("grid", self.grid, FixedPoint)
+        encode_context({"run": as_kind("run", self.run, str)})  # refuses what is no Unicode
         if not callable(self.add_mask):
             raise InvalidParameterError(f"add_mask must be a function, got {self.add_mask!r}")
         if self.graph is None:
@@ -95,14 +106,20 @@ class Session:
 
     def _require_threshold(self) -> None:
         n, t = self.num_clients, as_whole("threshold", self.threshold)
-        object.__setattr__(self, "threshold", t)
-        least = 2 * n // 3 + 1 if self.active_server else n // 2 + 1
+        if n > MAX_SHARES:
+            raise InvalidParameterError(
+                f"num_clients must be at most {MAX_SHARES} where everybody shares masks with "
+                f"everybody, got {n}: take a graph of neighbours"
+            )
+        least = least_threshold(n, active_server=self.active_server)
         if not least <= t <= n:
             part = "two thirds" if self.active_server else "half"
             raise InvalidParameterError(
-                f"threshold must be above {part} of {n} clients, {least} to {n}, got {t}: otherwise"
-                " the server could ask one group for one share of a secret, another for the other"
+                f"threshold must be above {part} of {n} clients, {least} to {n}, got {_shown(t)}: "
+                "otherwise the server could ask one group for one share of a secret, another for "
+                "the other"
             )
+        object.__setattr__(self, "threshold", t)
 
     def _require_graph(self) -> None:
         if not isinstance(self.graph, NeighbourGraph):
@@ -112,7 +129,7 @@ class Session:
                 "a graph of neighbours protects against a semi-honest server only: take the "
                 "complete graph (graph=None, threshold above 2n/3) against an active one"
             )
-        if self.threshold is not None:
+        if self.threshold not in (None, self.graph.threshold):
             raise InvalidParameterError(
                 f"threshold follows from the graph ({self.graph.threshold}): leave it out"
             )
@@ -120,12 +137,14 @@ class Session:
             raise InvalidParameterError(
                 f"graph connects {len(self.graph.ring)} clients, but there are {self.num_clients}"
             )
-        if set(self.graph.ring) != set(range(self.num_clients)):
-            raise InvalidParameterError("graph must have every client on its ring once")
 
     @property
     def most_colluding(self) -> int:
-        """How many clients may tell the server all they have, and no row is unmasked.
+        """How many clients may tell the server all they have, and it unmasks nothing but a sum.
+
+        The sum holds ``least_survivors`` rows or more. Those c of the colluding clients are known,
+        so the others are at least ``least_survivors - c``: with ``c = threshold - 1`` this may
+        be a single row. Whoever wants a sum over more counts on fewer.
 
         A curious server needs ``threshold`` shares of a secret that nobody reveals: fewer
         colluding clients than that have too few. A lying one can tell one group that a client
@@ -144,7 +163,8 @@ class Session:
         kind = "lying" if self.active_server else "curious"
         return (
             f"{self.num_clients} clients, threshold {self.threshold}: holds against a {kind} "
-            f"server with up to {self.most_colluding} colluding clients"
+            f"server with up to {self.most_colluding} colluding clients, c of whom learn with it "
+            f"a sum of at least {self.least_survivors} - c other rows"
         )
 
     @cached_property
@@ -159,6 +179,7 @@ class Session:
             "active server": int(self.active_server),
             "run": self.run,
             "round": self.round_number,
+            "coordinates": str(self.num_coordinates),
         }
         for name, part in (("grid", self.grid), ("graph", self.graph)):
             for each in fields(part) if part is not None else ():
