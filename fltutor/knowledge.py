@@ -22,6 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fltutor.border import _shown
 from fltutor.errors import InvalidParameterError
 from fltutor.transcript import SERVER, Combination, Fact, Piece, Sealed, Transcript
 
@@ -56,9 +57,9 @@ class Knowledge:
             ("observer", observer, self.observers),
             ("fact", fact, self.facts),
         ):
-            if value not in known:
+            if not isinstance(value, str) or value not in known:
                 raise InvalidParameterError(
-                    f"{name} must be one of {', '.join(map(repr, known))}, got {value!r}"
+                    f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}"
                 )
         return bool(self.matrix[self.observers.index(observer), self.facts.index(fact)])
 
@@ -74,7 +75,7 @@ def who_knows_what(
             the server, everyone on the wire, and each client whose row is in the table.
 
     Raises:
-        InvalidParameterError: If an observer was no party of the run.
+        InvalidParameterError: If an observer was no party of the run, or it is no transcript.
 
     Example:
         >>> from fltutor.protocols import plain_sum
@@ -88,6 +89,12 @@ def who_knows_what(
         >>> print(knowledge.matrix)
         [[False False False  True]]
     """
+    if not isinstance(transcript, Transcript):
+        has_one = isinstance(getattr(transcript, "transcript", None), Transcript)
+        hint = ": write result.transcript" if has_one else ""
+        raise InvalidParameterError(
+            f"transcript must be a Transcript, got {type(transcript).__name__}{hint}"
+        )
     rows = sorted(
         (fact for facts in transcript.held.values() for fact in facts if _is_row(fact)),
         key=lambda row: int(row.split()[1]),
@@ -117,7 +124,8 @@ def _coalitions(
     """Each observer as a tuple of parties that exist: of others nothing is known, not even "no"."""
     if isinstance(observers, str) or not isinstance(observers, Iterable):
         raise InvalidParameterError(
-            f"observers must be a list of parties, got {observers!r}: write [{observers!r}]"
+            f"observers must be a list of parties, got {_shown(observers)}: write "
+            f"[{_shown(observers)}]"
         )
     known = {SERVER: None, WIRE: None} | dict.fromkeys(transcript.held)
     for message in transcript:
@@ -128,9 +136,9 @@ def _coalitions(
     for party in itertools.chain.from_iterable(coalitions):
         if not isinstance(party, str) or party not in known:
             raise InvalidParameterError(
-                f"observers must be parties of this run ({', '.join(known)}), got {party!r}"
+                f"observers must be parties of this run ({', '.join(known)}), got {_shown(party)}"
             )
-    return coalitions
+    return [tuple(dict.fromkeys(parties)) for parties in coalitions]  # each party once
 
 
 def _coalition(parties: tuple[str, ...]) -> str:

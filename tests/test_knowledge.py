@@ -245,3 +245,35 @@ def test_the_table_lists_every_client_that_took_part(protocol):
     knowledge = who_knows_what(protocol(ROWS).transcript)
     assert knowledge.observers == ("server", WIRE, *(f"client {i}" for i in range(5)))
     assert knowledge.facts == (*(f"row {i}" for i in range(5)), "sum")
+
+
+# --- what is no question -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("thing", [None, "server", 10**5000, [], {}], ids=type)
+def test_what_is_no_transcript_is_refused(thing):
+    with pytest.raises(InvalidParameterError, match="transcript must be a Transcript, got"):
+        who_knows_what(thing)
+
+
+def test_a_result_in_place_of_its_transcript_gives_the_line_to_write():
+    with pytest.raises(InvalidParameterError, match=r"got SumResult: write result\.transcript"):
+        who_knows_what(plain_sum(ROWS))
+
+
+@pytest.mark.parametrize(
+    "name", [np.array(["server", "row 0"]), None, 3, 10**5000, ["server"], ("server",)], ids=type
+)
+def test_a_field_of_no_such_name_is_refused(name):
+    knowledge = who_knows_what(plain_sum(ROWS).transcript)
+    with pytest.raises(InvalidParameterError, match="observer must be one of"):
+        knowledge.knows(name, "sum")
+    with pytest.raises(InvalidParameterError, match="fact must be one of"):
+        knowledge.knows("server", name)
+    with pytest.raises(InvalidParameterError, match="observers must"):
+        who_knows_what(plain_sum(ROWS).transcript, [[name, 10**5000]])
+
+
+def test_a_party_that_is_named_twice_is_one():
+    knowledge = who_knows_what(plain_sum(ROWS).transcript, [("client 1", "client 1")])
+    assert knowledge.observers == ("client 1",)

@@ -13,6 +13,8 @@ from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAb
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.models import mlp
 from fltutor.protocols import ckks_sum, encrypted_sum, paillier_sum, plain_sum, secagg_sum
+from fltutor.protocols.encrypted import Sessions
+from fltutor.protocols.homomorphic import AddingServer
 from fltutor.simulation import run_federated
 from fltutor.transcript import SERVER, Phase, client_name
 
@@ -30,6 +32,9 @@ DROPS = pytest.mark.parametrize(
     [{}, {1: Phase.UPLOAD}, {0: Phase.KEYS, 4: Phase.SHARES}, {2: Phase.UNMASKING}],
     ids=["nobody leaves", "one before its upload", "two early", "one after its upload"],
 )
+HUGE = 10**5000
+"""Python refuses to write an integer of more than 4300 digits."""
+
 VECTORS = np.random.default_rng(6).normal(size=(5, 40))
 WEIGHTS = [3, 1, 4, 1, 5]
 
@@ -203,7 +208,9 @@ def test_no_blocks_at_all_are_refused(sum_protocol):
         sum_protocol([])
 
 
-@pytest.mark.parametrize("stranger", [-1, 5, 0.5, "1", 1.0, True])
+@pytest.mark.parametrize(
+    "stranger", [-1, 5, 0.5, "1", 1.0, True, None, (1,), HUGE, -HUGE], ids=type
+)
 def test_a_stranger_cannot_leave(sum_protocol, stranger):
     with pytest.raises(InvalidParameterError, match="dropped names client"):
         sum_protocol(VECTORS, {stranger: Phase.UPLOAD})
@@ -212,6 +219,9 @@ def test_a_stranger_cannot_leave(sum_protocol, stranger):
 def test_a_client_leaves_in_a_phase(sum_protocol):
     with pytest.raises(InvalidParameterError, match="in which Phase client 1 leaves, got 'upload'"):
         sum_protocol(VECTORS, {1: "upload"})
+    for phase in (3, None, HUGE):
+        with pytest.raises(InvalidParameterError, match="in which Phase client 1 leaves"):
+            sum_protocol(VECTORS, {1: phase})
 
 
 @pytest.mark.parametrize("dropped", [{1}, [1], 1], ids=str)
@@ -238,3 +248,34 @@ def test_encrypted_rows_are_not_readable_on_the_wire():
     wire = b"".join(bytes(message.payload) for message in result.transcript)
     for row in VECTORS.astype(np.float32):
         assert row.tobytes()[:16] not in wire
+
+
+@pytest.mark.parametrize("sessions", ["x", 1, {}, CKKS], ids=type)
+@pytest.mark.parametrize("name", ["encrypted", "paillier", "ckks"])
+def test_sessions_are_sessions(name, sessions):
+    with pytest.raises(InvalidParameterError, match="sessions must be"):
+        PROTOCOLS[name][0](VECTORS, sessions=sessions)
+
+
+@pytest.mark.parametrize("round_number", ["zwei", 1.0, True, None], ids=type)
+@pytest.mark.parametrize("name", ["encrypted", "paillier", "ckks", "masking"])
+def test_a_round_is_a_number_also_where_channels_are_kept(name, round_number):
+    kept = {} if name == "masking" else {"sessions": Sessions()}
+    PROTOCOLS[name][0](VECTORS, **kept)
+    with pytest.raises(InvalidParameterError, match="round_number must be"):
+        PROTOCOLS[name][0](VECTORS, round_number=round_number, **kept)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: AddingServer(None),
+        lambda: AddingServer("key"),
+        lambda: PAILLIER(VECTORS, packed="no"),
+        lambda: PAILLIER(VECTORS, grid="fine"),
+        lambda: Sessions(run=3),
+    ],
+)
+def test_an_argument_that_only_looks_right_is_refused(call):
+    with pytest.raises(InvalidParameterError):
+        call()

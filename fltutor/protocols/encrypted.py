@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
+from fltutor.border import as_kind, as_whole
 from fltutor.crypto.channel import Channel, Initiator, Responder
 from fltutor.crypto.keys import Directory, Identity
 from fltutor.protocols.arrivals import arriving_rows
@@ -30,7 +31,7 @@ class Sessions:
     """
 
     def __init__(self, run: str = ""):
-        self._run = run
+        self._run = as_kind("run", run, str)
         self._server = Identity.generate(SERVER)
         self._directory = Directory([self._server.public])
         self._ends: dict[int, tuple[Channel, Channel]] = {}
@@ -98,7 +99,8 @@ def encrypted_sum(
         >>> result.total, result.included
         (array([6., 8.]), (0, 2))
     """
-    sessions = Sessions() if sessions is None else sessions
+    sessions = Sessions() if sessions is None else as_kind("sessions", sessions, Sessions)
+    round_number = as_whole("round_number", round_number)
     transcript, context = Transcript(), {"round": round_number}
     included, total = [], 0.0
     for client, row in arriving_rows(vectors, dropped, transcript):

@@ -19,12 +19,12 @@ too late to hide anything from the clients, who have opened it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
 
+from fltutor.border import as_flag, as_kind, as_whole
 from fltutor.crypto.ckks import Context
-from fltutor.crypto.paillier import PACKED_GRID, PrivateKey, encrypt_vector
+from fltutor.crypto.paillier import PACKED_GRID, PrivateKey, PublicKey, encrypt_vector
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, ProtocolAbort
 from fltutor.fixed_point import FixedPoint
 from fltutor.protocols.arrivals import arriving_rows
@@ -46,11 +46,8 @@ class PaillierClient:
     """What every client holds: the private key, and the grid they agreed on."""
 
     def __init__(self, private_key: PrivateKey, grid: FixedPoint, packed: bool):
-        if not isinstance(private_key, PrivateKey):
-            raise InvalidParameterError(
-                f"private_key must be a PrivateKey, got {type(private_key).__name__}"
-            )
-        self._private_key, self._grid, self._packed = private_key, grid, packed
+        self._private_key = as_kind("private_key", private_key, PrivateKey)
+        self._grid, self._packed = as_kind("grid", grid, FixedPoint), as_flag("packed", packed)
         self.public = private_key.public_key
 
     def encrypt(self, row: np.ndarray) -> bytes:
@@ -67,9 +64,8 @@ class CkksClient:
     """What every client holds: the context with the secret key."""
 
     def __init__(self, context: Context):
-        if not isinstance(context, Context):
-            raise InvalidParameterError(f"context must be a Context, got {type(context).__name__}")
-        self._context, self.public = context, context.public()
+        self._context = as_kind("context", context, Context)
+        self.public = context.public()
 
     def encrypt(self, row: np.ndarray) -> bytes:
         """The row as it goes to the server."""
@@ -88,7 +84,12 @@ class AddingServer:
             reads ciphertexts.
     """
 
-    def __init__(self, public: Any):
+    def __init__(self, public: PublicKey | Context):
+        if not isinstance(public, PublicKey | Context):
+            raise InvalidParameterError(
+                "public must be a Paillier PublicKey or a CKKS Context, got "
+                f"{type(public).__name__}"
+            )
         self._public, self._total = public, None
 
     def receive(self, upload: bytes) -> None:
@@ -214,7 +215,8 @@ def _homomorphic_sum(
     keep_payloads: bool,
 ) -> SumResult:
     """All clients are simulated by one holder of the key that they share."""
-    sessions, server = Sessions() if sessions is None else sessions, AddingServer(holder.public)
+    sessions = Sessions() if sessions is None else as_kind("sessions", sessions, Sessions)
+    round_number, server = as_whole("round_number", round_number), AddingServer(holder.public)
     transcript, bound = Transcript(), {"round": round_number}
     ends = {}
 
