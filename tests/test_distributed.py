@@ -583,3 +583,90 @@ def test_nobody_left_is_refused():
     assert guaranteed_shares(4) == 4
     with pytest.raises(InvalidParameterError, match="could unmask every row"):
         guaranteed_shares(4, 5)
+
+
+# --- what is no number, and what is too much of one ----------------------------------------------
+
+HUGE = 10**5000
+"""Python refuses to write an integer of more than 4300 digits."""
+
+NO_NUMBERS = {
+    "complex": np.array([1 + 1j, 2]),
+    "text of numbers": ["0.5", "0.25"],
+    "text": ["a", "b"],
+    "dates": np.array(["2020", "2021"], "datetime64[Y]"),
+    "booleans": [True, False],
+    "objects": np.array([None, 1.0]),
+    "nothing": None,
+}
+
+
+@pytest.mark.parametrize("row", NO_NUMBERS.values(), ids=NO_NUMBERS)
+def test_a_row_that_holds_no_numbers_is_refused(row):
+    with pytest.raises(InvalidUpdateError, match="update "):
+        noisy_row(row, plan(2))
+
+
+def test_a_row_needs_a_plan():
+    for shares in (None, "plan", 3):
+        with pytest.raises(InvalidParameterError, match="shares must be"):
+            noisy_row(np.ones(2), shares)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_clients": "10"}, "num_clients must be"),
+        ({"num_clients": 0}, "num_clients must be"),
+        ({"num_clients": -5}, "num_clients must be"),
+        ({"num_clients": 3}, "num_clients must be a whole number from 8"),
+        ({"num_clients": HUGE}, "num_clients must be"),
+        ({"num_clients": 12, "active_server": True}, "threshold must be above two thirds of 12"),
+        ({"num_clients": 10, "active_server": "False"}, "active_server must be"),
+        ({"adjacency": np.array(["a", "b"])}, "adjacency must be"),
+        ({"adjacency": HUGE}, "adjacency must be"),
+        ({"unit": np.array(["a", "b"])}, "unit must be"),
+        ({"unit": ["client"]}, "unit must be"),
+        ({"grid": None}, "grid must be"),
+        ({"grid": "fine"}, "grid must be"),
+        ({"threshold": HUGE}, "threshold must be"),
+        ({"num_colluding": HUGE}, "num_colluding must be"),
+        ({"num_coordinates": HUGE}, "num_coordinates must be"),
+        ({"num_coordinates": 10**400}, "num_coordinates must be"),
+    ],
+    ids=lambda value: str(value)[:40] if isinstance(value, str) else None,
+)
+def test_epsilons_of_runs_that_cannot_be_are_refused(options, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        distributed_epsilon_after(**({"rounds": 1, "delta": 1e-3} | RUN | options))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: guaranteed_shares(7, 2, "ten"),
+        lambda: guaranteed_shares(7, 2, 6),
+        lambda: guaranteed_shares(7, 2, 8, active_server="False"),
+        lambda: guaranteed_shares(5, 1, 8, active_server=True),
+        lambda: guaranteed_shares(HUGE, HUGE),
+        lambda: divergence_of_sums(1.0, 10**15),
+        lambda: divergence_of_sums(1.0, HUGE),
+        lambda: rdp_of_noise_shares(1e200, 1.0, 4, 10),
+        lambda: rdp_of_noise_shares(1.0, 5e-324, 1, 10),
+        lambda: rdp_of_noise_shares(1.0, 1.0, 4, 10**400),
+        lambda: plan(10**400),
+        lambda: plan(2, num_shares=10**400),
+        lambda: plan(2, grid="x"),
+        lambda: NoiseShares(1.0, 0, 2, 1, COARSE, allow_no_noise="no"),
+        lambda: mean(np.ones((6, 3)), budget="x"),
+        lambda: silent(np.ones((6, 3)), allow_no_noise="no"),
+    ],
+)
+def test_noise_that_cannot_be_is_refused(call):
+    with pytest.raises(InvalidParameterError):
+        call()
+
+
+def test_very_much_noise_leaves_no_divergence():
+    assert divergence_of_sums(1e200, 5) == divergence_of_sums(100.0, 5) == 0.0
+    assert (rdp_of_noise_shares(1.0, 1e200, 4, 10) == 0).all()

@@ -9,7 +9,7 @@ from fractions import Fraction
 import numpy as np
 
 from fltutor.aggregation.averaging import AggregateResult
-from fltutor.border import as_array, as_generator, as_real
+from fltutor.border import as_flag, as_generator, as_kind, as_numbers, as_real
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.privacy.accounting import ADD_OR_REMOVE_ONE, PrivacySpent
@@ -113,6 +113,8 @@ def distributed_dp_mean(
         )
     expected_cohort = as_real("expected_cohort", expected_cohort, above=0)
     rng = None if rng is None else as_generator("rng", rng)
+    budget = None if budget is None else as_kind("budget", budget, PrivacyBudget)
+    allow_no_noise = as_flag("allow_no_noise", allow_no_noise)
     updates = as_updates(updates)
     Session(len(updates), threshold, grid=grid, active_server=active_server)  # refuses
     shares = NoiseShares(
@@ -161,7 +163,7 @@ def noisy_row(
         Shape (d,), float64: whole multiples of the grid's resolution within its ends.
 
     Raises:
-        InvalidUpdateError: If ``update`` has another length than agreed.
+        InvalidUpdateError: If ``update`` has another length than agreed, or holds no numbers.
 
     Example:
         >>> shares = NoiseShares(1.0, 0, num_coordinates=2, num_shares=1, allow_no_noise=True,
@@ -169,7 +171,8 @@ def noisy_row(
         >>> noisy_row(np.array([3.0, 4.0]), shares)
         array([0.625, 0.75 ])
     """
-    update = as_array("update", update, InvalidUpdateError).astype(np.float64)
+    shares = as_kind("shares", shares, NoiseShares)
+    update = as_numbers("update", update, InvalidUpdateError, finite=False).astype(np.float64)
     if update.shape != (shares.num_coordinates,):
         raise InvalidUpdateError(
             f"update must have shape ({shares.num_coordinates},), got {update.shape}"

@@ -31,8 +31,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fltutor.border import as_real, as_whole
-from fltutor.crypto.shamir import least_overlap
+from fltutor.border import _shown, as_flag, as_kind, as_real, as_whole
+from fltutor.crypto.shamir import least_overlap, least_threshold
 from fltutor.errors import InvalidParameterError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.privacy.accounting import (
@@ -50,6 +50,9 @@ ZERO_OUT = "zero-out"
 
 LEAST_SHARE = 0.5
 """Steps of the grid that the noise of one client must have for the bound on sums."""
+
+MOST_SHARES, MOST_COORDINATES = 10**7, 10**12
+"""So many shares and coordinates are counted in a moment, and in floats without an overflow."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +91,10 @@ class NoiseShares:
         checked = {
             "clip_norm": as_real("clip_norm", self.clip_norm, above=0),
             "noise_multiplier": as_real("noise_multiplier", self.noise_multiplier, least=0),
-            "num_coordinates": as_whole("num_coordinates", self.num_coordinates, least=1),
-            "num_shares": as_whole("num_shares", self.num_shares, least=1),
+            "num_coordinates": _num_coordinates(self.num_coordinates),
+            "num_shares": _num_shares(self.num_shares),
+            "grid": as_kind("grid", self.grid, FixedPoint),
+            "allow_no_noise": as_flag("allow_no_noise", self.allow_no_noise),
         }
         for name, value in checked.items():  # a float16 keeps its value, and loses its precision
             object.__setattr__(self, name, value)
@@ -184,8 +189,8 @@ def divergence_of_sums(sigma: float, num_shares: int) -> float:
         Factors multiply from share to share; log((1 + e) / (1 - e)) is below 5 q from
         ``sigma`` = 1/2 on, which leaves a second factor of 2.
     """
-    num_shares = as_whole("num_shares", num_shares, least=1)
-    sigma = as_real("sigma", sigma, least=LEAST_SHARE)
+    num_shares = _num_shares(num_shares)
+    sigma = min(100.0, as_real("sigma", sigma, least=LEAST_SHARE))  # from 9 on it is 0 in floats
     k = np.arange(1, num_shares)
     return float(10 * np.exp(-2 * (math.pi * sigma) ** 2 * k / (k + 1)).sum())
 
@@ -205,7 +210,8 @@ def rdp_of_noise_shares(
         One number for each of :data:`fltutor.privacy.accounting.ORDERS`.
 
     Raises:
-        InvalidParameterError: If several shares are smaller than half a step.
+        InvalidParameterError: If several shares are smaller than half a step, or the sensitivity
+            is so many times the noise that no float holds the divergence.
 
     Example:
         >>> rdp_of_noise_shares(100.0, 50.0, num_shares=4, num_coordinates=1000)[-1]
@@ -223,10 +229,14 @@ def rdp_of_noise_shares(
     """
     sensitivity = as_real("sensitivity", sensitivity, least=0)
     sigma = as_real("sigma", sigma, above=0)
-    num_shares = as_whole("num_shares", num_shares, least=1)
-    num_coordinates = as_whole("num_coordinates", num_coordinates, least=1)
+    num_shares, d = _num_shares(num_shares), _num_coordinates(num_coordinates)
     tau = divergence_of_sums(sigma, num_shares) if num_shares > 1 else 0.0
-    loss, d = sensitivity / (math.sqrt(num_shares) * sigma), num_coordinates
+    loss = sensitivity / sigma / math.sqrt(num_shares)
+    if not loss <= 1e100:
+        raise InvalidParameterError(
+            f"sensitivity must be at most 1e100 times the noise, got {sensitivity:g} and "
+            f"sigma {sigma:g}"
+        )
     return np.minimum(ORDERS / 2 * loss**2 + tau * d, ORDERS / 2 * (loss + tau * math.sqrt(d)) ** 2)
 
 
@@ -275,13 +285,16 @@ def distributed_epsilon_after(
     """
     rounds = _checked_rounds(rounds)
     delta = as_real("delta", delta, above=0, below=1)
-    if adjacency not in (ZERO_OUT, REPLACE_ONE):
+    if not isinstance(adjacency, str) or adjacency not in (ZERO_OUT, REPLACE_ONE):
         raise InvalidParameterError(
             f"adjacency must be {ZERO_OUT!r} or {REPLACE_ONE!r}: noise shares do not hide who "
-            f"took part; got {adjacency!r}"
+            f"took part; got {_shown(adjacency)}"
         )
-    if unit not in _UNITS:
-        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
+    if not isinstance(unit, str) or unit not in _UNITS:
+        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {_shown(unit)}")
+    num_shares = guaranteed_shares(
+        threshold, num_colluding, num_clients, active_server=active_server
+    )
     if num_clients is not None and not delta < 1 / num_clients:
         warnings.warn(
             f"delta = {delta:g} is not below 1/{num_clients}: publishing the data of one "
@@ -292,7 +305,7 @@ def distributed_epsilon_after(
         clip_norm,
         noise_multiplier,
         num_coordinates,
-        guaranteed_shares(threshold, num_colluding, num_clients, active_server=active_server),
+        num_shares,
         grid,
         allow_no_noise=True,
     )
@@ -330,7 +343,9 @@ def guaranteed_shares(
         active_server: The server may lie about who left.
 
     Raises:
-        InvalidParameterError: If so many could unmask a row, or an argument is no whole number.
+        InvalidParameterError: If so many could unmask a row, the threshold is above
+            ``num_clients`` or, with ``active_server``, not above two thirds of them, or an
+            argument is no whole number.
 
     Example:
         >>> guaranteed_shares(threshold=7, num_colluding=2)
@@ -340,15 +355,23 @@ def guaranteed_shares(
         fltutor.errors.InvalidParameterError: num_colluding must be below 2 * 7 - 10 = 4 against a
         server that may lie, got 4: it could tell two groups of 7 different things, and unmask ...
     """
-    threshold = as_whole("threshold", threshold, least=1)
+    threshold = as_whole("threshold", threshold, least=1, most=MOST_SHARES)
     num_colluding = as_whole("num_colluding", num_colluding, least=0)
+    active_server = as_flag("active_server", active_server)
+    if num_clients is not None or active_server:
+        num_clients = as_whole("num_clients", num_clients, least=threshold, most=MOST_SHARES)
     if num_colluding >= threshold:
         raise InvalidParameterError(
-            f"num_colluding must be below the threshold of {threshold}, got {num_colluding}: as "
-            "many as the threshold could unmask every row"
+            f"num_colluding must be below the threshold of {threshold}, got "
+            f"{_shown(num_colluding)}: as many as the threshold could unmask every row"
         )
     if active_server:
-        num_clients = as_whole("num_clients", num_clients, least=threshold)
+        least = least_threshold(num_clients, active_server=True)
+        if threshold < least:
+            raise InvalidParameterError(
+                f"threshold must be above two thirds of {num_clients} clients, {least} or more, "
+                f"against a server that may lie, got {threshold}"
+            )
         overlap = least_overlap(threshold, num_clients)
         if num_colluding >= overlap:
             raise InvalidParameterError(
@@ -357,3 +380,11 @@ def guaranteed_shares(
                 f"{threshold} different things, and unmask every row"
             )
     return threshold - num_colluding
+
+
+def _num_shares(value: int) -> int:
+    return as_whole("num_shares", value, least=1, most=MOST_SHARES)
+
+
+def _num_coordinates(value: int) -> int:
+    return as_whole("num_coordinates", value, least=1, most=MOST_COORDINATES)
