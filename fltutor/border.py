@@ -135,8 +135,7 @@ def as_whole(name: str, value: Any, *, least: int | None = None, most: int | Non
         Traceback (most recent call last):
         fltutor.errors.InvalidParameterError: batch_size must be a whole number of at least 1, ...
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
-    if whole and (least is None or value >= least) and (most is None or value <= most):
+    if is_whole(value) and (least is None or value >= least) and (most is None or value <= most):
         return int(value)
     bounds = (
         f" from {least} to {most}"
@@ -181,7 +180,7 @@ def as_real(
         Traceback (most recent call last):
         fltutor.errors.InvalidParameterError: clip_norm must be positive and finite, got 0.0
     """
-    real = isinstance(value, Real | np.floating) and not isinstance(value, bool)
+    real = isinstance(value, Real | np.floating) and not isinstance(value, bool | np.timedelta64)
     try:
         number = float(value) if real else math.nan
     except OverflowError:  # a Python integer beyond any float
@@ -265,12 +264,16 @@ def as_generator(name: str, value: Any) -> np.random.Generator:
     """
     if isinstance(value, np.random.Generator):
         return value
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    seed = value if whole and 0 <= value < 2**128 else 0
+    seed = value if is_whole(value) and 0 <= value < 2**128 else 0
     raise InvalidParameterError(
         f"{name} must be a NumPy Generator, got {shown(value)}: write "
         f"{name}=np.random.default_rng({seed})"
     )
+
+
+def is_whole(value: Any) -> bool:
+    """Whether it is an integer; a boolean and a duration are of such classes, and are none."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def shown(value: Any) -> str:

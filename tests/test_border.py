@@ -345,6 +345,7 @@ TAKES_A_GENERATOR = {
         np.random.RandomState(0),
         np.random.SeedSequence(0),
         np.random,
+        np.timedelta64(3),
     ],
     ids=str,
 )
@@ -374,7 +375,7 @@ def test_every_real_number_becomes_a_float_of_python(number):
 @pytest.mark.parametrize(
     "wrong",
     [True, np.True_, "1", None, 1j, np.complex64(1), [1.0], np.ones(1), np.nan, np.float16("nan"),
-     np.inf, -np.inf, 10**400, np.ma.masked],
+     np.inf, -np.inf, 10**400, np.ma.masked, np.timedelta64(3), np.timedelta64(3, "s")],
     ids=repr,
 )  # fmt: skip
 def test_what_is_no_finite_real_number_is_refused(wrong):

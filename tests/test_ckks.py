@@ -368,7 +368,7 @@ def test_factors_that_overflow_or_are_no_numbers_are_refused():
             encrypted * factor
         with pytest.raises(InvalidParameterError, match="vanishes"):
             DEEP.public().read(encrypted.to_bytes()) * factor
-    for factor in ("2", None, True, np.bool_(True), 1j, np.complex64(2)):
+    for factor in ("2", None, True, np.bool_(True), 1j, np.complex64(2), np.timedelta64(2)):
         with pytest.raises(TypeError):
             encrypted * factor
     with pytest.raises(TypeError):

@@ -646,7 +646,7 @@ def test_vectors_that_do_not_fit_each_other_are_refused():
     ):
         with pytest.raises(InvalidParameterError, match="vectors differ in"):
             vector + other
-    for factor in (0.5, True, "2"):
+    for factor in (0.5, True, "2", np.timedelta64(2)):
         with pytest.raises(TypeError):
             vector * factor
 

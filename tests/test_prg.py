@@ -111,6 +111,17 @@ def test_a_dtype_that_is_no_ring_is_refused(dtype):
         add_mask(np.zeros(3, dtype), SEED)
 
 
+class Mute:
+    def __repr__(self):
+        raise RuntimeError("I say nothing")
+
+
+@pytest.mark.parametrize("dtype", [Mute(), [Mute()]], ids=["object", "list"])
+def test_what_numpy_cannot_even_name_is_no_ring(dtype):
+    with pytest.raises(InvalidParameterError, match="dtype must be uint32 or uint64"):
+        expand(SEED, 3, dtype)
+
+
 def test_an_accumulator_that_could_not_be_changed_in_place_is_refused():
     frozen = np.zeros(4, np.uint64)
     frozen.flags.writeable = False

@@ -44,7 +44,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from fltutor.border import as_flag, as_kind, as_numbers, as_whole, shown
+from fltutor.border import as_flag, as_kind, as_numbers, as_whole, is_whole, shown
 from fltutor.crypto import aead, wire
 from fltutor.crypto.channel import Channel
 from fltutor.errors import (
@@ -482,9 +482,7 @@ class EncryptedVector:
         return EncryptedVector(self.context, blocks, self.length, weight, self.depth)
 
     def __mul__(self, factor: float) -> EncryptedVector:
-        if isinstance(factor, bool) or not isinstance(
-            factor, int | float | np.integer | np.floating
-        ):
+        if not is_whole(factor) and not isinstance(factor, float | np.floating):
             return NotImplemented
         try:
             factor = float(factor)

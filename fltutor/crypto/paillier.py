@@ -40,7 +40,7 @@ from typing import NoReturn
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from fltutor.border import as_array, as_flag, as_kind, as_numbers, as_whole
+from fltutor.border import as_array, as_flag, as_kind, as_numbers, as_whole, is_whole
 from fltutor.crypto import aead
 from fltutor.crypto.keys import require_many
 from fltutor.crypto.wire import Context, as_view
@@ -244,7 +244,7 @@ class Ciphertext:
         return self + -other if isinstance(other, Ciphertext) else NotImplemented
 
     def __mul__(self, factor: int) -> Ciphertext:
-        if isinstance(factor, bool) or not isinstance(factor, int | np.integer):
+        if not is_whole(factor):
             return NotImplemented
         factor = int(factor)
         bound = _room_for(self.bound * abs(factor), self.public_key)
@@ -444,7 +444,7 @@ class EncryptedVector:
         return self + -other if isinstance(other, EncryptedVector) else NotImplemented
 
     def __mul__(self, factor: int) -> EncryptedVector:
-        if isinstance(factor, bool) or not isinstance(factor, int | np.integer):
+        if not is_whole(factor):
             return NotImplemented
         weight = self.weight * max(1, abs(int(factor)))
         self.grid.require_room(weight)
