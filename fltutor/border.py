@@ -285,6 +285,3 @@ def shown(value: Any) -> str:
     except Exception:  # a huge integer within a list, or whatever a foreign __repr__ raises
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 and "\n" not in text else f"a {type(value).__name__}"
-
-
-_shown = shown

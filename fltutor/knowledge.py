@@ -22,7 +22,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fltutor.border import _shown
+from fltutor.border import shown
 from fltutor.errors import InvalidParameterError
 from fltutor.transcript import SERVER, Combination, Fact, Piece, Sealed, Transcript
 
@@ -59,7 +59,7 @@ class Knowledge:
         ):
             if not isinstance(value, str) or value not in known:
                 raise InvalidParameterError(
-                    f"{name} must be one of {', '.join(map(repr, known))}, got {_shown(value)}"
+                    f"{name} must be one of {', '.join(map(repr, known))}, got {shown(value)}"
                 )
         return bool(self.matrix[self.observers.index(observer), self.facts.index(fact)])
 
@@ -124,8 +124,8 @@ def _coalitions(
     """Each observer as a tuple of parties that exist: of others nothing is known, not even "no"."""
     if isinstance(observers, str) or not isinstance(observers, Iterable):
         raise InvalidParameterError(
-            f"observers must be a list of parties, got {_shown(observers)}: write "
-            f"[{_shown(observers)}]"
+            f"observers must be a list of parties, got {shown(observers)}: write "
+            f"[{shown(observers)}]"
         )
     known = {SERVER: None, WIRE: None} | dict.fromkeys(transcript.held)
     for message in transcript:
@@ -136,7 +136,7 @@ def _coalitions(
     for party in itertools.chain.from_iterable(coalitions):
         if not isinstance(party, str) or party not in known:
             raise InvalidParameterError(
-                f"observers must be parties of this run ({', '.join(known)}), got {_shown(party)}"
+                f"observers must be parties of this run ({', '.join(known)}), got {shown(party)}"
             )
     return [tuple(dict.fromkeys(parties)) for parties in coalitions]  # each party once
 

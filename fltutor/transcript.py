@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fltutor.border import _shown
+from fltutor.border import shown
 from fltutor.errors import InvalidParameterError
 
 SERVER = "server"
@@ -210,7 +210,7 @@ def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[in
         whole = isinstance(client, int | np.integer) and not isinstance(client, bool)
         if not whole or client not in range(num_clients):
             raise InvalidParameterError(
-                f"dropped names client {_shown(client)}, but there are {num_clients} clients, "
+                f"dropped names client {shown(client)}, but there are {num_clients} clients, "
                 "from 0 on"
             )
     return tuple(client for client in range(num_clients) if uploads(client, dropped))
@@ -238,8 +238,7 @@ def as_dropped(dropped: Mapping[int, Phase] | None) -> dict[int, Phase]:
     for client, phase in dropped.items():
         if not isinstance(phase, Phase):
             raise InvalidParameterError(
-                f"dropped must say in which Phase client {_shown(client)} leaves, got "
-                f"{_shown(phase)}"
+                f"dropped must say in which Phase client {shown(client)} leaves, got {shown(phase)}"
             )
     return dict(dropped)
 

@@ -26,7 +26,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from fltutor.border import _shown, as_kind, as_whole
+from fltutor.border import as_kind, as_whole, shown
 from fltutor.errors import AuthenticationError, InvalidParameterError, WireFormatError
 
 PRIME = 2**521 - 1
@@ -67,11 +67,11 @@ class Share:
         if not 1 <= self.number <= MAX_SHARES:
             raise InvalidParameterError(
                 f"number must be in 1 to {MAX_SHARES} (the secret itself is at 0), "
-                f"got {_shown(self.number)}"
+                f"got {shown(self.number)}"
             )
         if not 2 <= self.threshold <= MAX_SHARES:
             raise InvalidParameterError(
-                f"threshold must be in 2 to {MAX_SHARES}, got {_shown(self.threshold)}"
+                f"threshold must be in 2 to {MAX_SHARES}, got {shown(self.threshold)}"
             )
         if not 0 <= self.value < PRIME:
             raise InvalidParameterError("value must be in 0 to PRIME - 1, got one outside")
@@ -131,7 +131,7 @@ def split(secret: bytes, threshold: int, num_shares: int) -> list[Share]:
     if not 2 <= threshold <= num_shares <= MAX_SHARES:
         raise InvalidParameterError(
             f"need 2 <= threshold <= num_shares <= {MAX_SHARES}, got threshold "
-            f"{_shown(threshold)} and num_shares {_shown(num_shares)}"
+            f"{shown(threshold)} and num_shares {shown(num_shares)}"
         )
     coefficients = [secrets.randbelow(PRIME) for _ in range(threshold - 1)]
     salts = secrets.token_bytes(SALT_BYTES * num_shares)
@@ -321,7 +321,7 @@ def require_committed(share: Share, commitment: bytes, whose: str = "the share")
 
 def _whole_numbers(name: str, values: Iterable[int], least: int, most: int) -> tuple[int, ...]:
     if not isinstance(values, Iterable):
-        raise InvalidParameterError(f"{name} must be a list of numbers, got {_shown(values)}")
+        raise InvalidParameterError(f"{name} must be a list of numbers, got {shown(values)}")
     values = tuple(values)
     for place, value in enumerate(values):
         whole = isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -31,7 +31,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fltutor.border import _shown, as_flag, as_kind, as_real, as_whole
+from fltutor.border import as_flag, as_kind, as_real, as_whole, shown
 from fltutor.crypto.shamir import least_overlap, least_threshold
 from fltutor.errors import InvalidParameterError
 from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
@@ -288,10 +288,10 @@ def distributed_epsilon_after(
     if not isinstance(adjacency, str) or adjacency not in (ZERO_OUT, REPLACE_ONE):
         raise InvalidParameterError(
             f"adjacency must be {ZERO_OUT!r} or {REPLACE_ONE!r}: noise shares do not hide who "
-            f"took part; got {_shown(adjacency)}"
+            f"took part; got {shown(adjacency)}"
         )
     if not isinstance(unit, str) or unit not in _UNITS:
-        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {_shown(unit)}")
+        raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {shown(unit)}")
     num_shares = guaranteed_shares(
         threshold, num_colluding, num_clients, active_server=active_server
     )
@@ -363,7 +363,7 @@ def guaranteed_shares(
     if num_colluding >= threshold:
         raise InvalidParameterError(
             f"num_colluding must be below the threshold of {threshold}, got "
-            f"{_shown(num_colluding)}: as many as the threshold could unmask every row"
+            f"{shown(num_colluding)}: as many as the threshold could unmask every row"
         )
     if active_server:
         least = least_threshold(num_clients, active_server=True)

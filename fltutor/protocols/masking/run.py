@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fltutor.border import _shown, as_whole
+from fltutor.border import as_whole, shown
 from fltutor.crypto import prg
 from fltutor.crypto.keys import Directory, Identity
 from fltutor.errors import InvalidParameterError, ProtocolAbort
@@ -152,7 +152,7 @@ def _counted(
         raise InvalidParameterError("vectors must hold the row of at least one client, got none")
     if num_clients is not None and num_clients != rows:
         raise InvalidParameterError(
-            f"num_clients is {_shown(num_clients)}, but vectors hold {rows} rows"
+            f"num_clients is {shown(num_clients)}, but vectors hold {rows} rows"
         )
     return vectors, rows
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fltutor.border import _shown, as_flag, as_kind
+from fltutor.border import as_flag, as_kind, shown
 from fltutor.crypto import shamir
 from fltutor.crypto.keys import KeyPair, agree, derive
 from fltutor.crypto.shamir import Share
@@ -202,7 +202,7 @@ class SecAggServer:
         known = type(client) is int or isinstance(client, np.integer)
         if not known or client not in present or client in self.excluded:
             raise ProtocolAbort(
-                f"client {_shown(client)} cannot be excluded: it has no part in phase "
+                f"client {shown(client)} cannot be excluded: it has no part in phase "
                 f"{self._phase.name}"
             )
         client = int(client)

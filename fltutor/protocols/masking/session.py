@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from functools import cached_property, wraps
 from typing import Any
 
-from fltutor.border import _shown, as_flag, as_kind, as_whole
+from fltutor.border import as_flag, as_kind, as_whole, shown
 from fltutor.crypto import prg
 from fltutor.crypto.keys import Label
 from fltutor.crypto.shamir import MAX_SHARES, least_overlap, least_threshold
@@ -80,7 +80,7 @@ class Session:
         if n < 2:
             raise InvalidParameterError(
                 "num_clients must be at least 2: the sum of one row is that row; got "
-                f"{_shown(self.num_clients)}"
+                f"{shown(self.num_clients)}"
             )
         bound = 2**63 - 1
         checked = {
@@ -115,7 +115,7 @@ class Session:
         if not least <= t <= n:
             part = "two thirds" if self.active_server else "half"
             raise InvalidParameterError(
-                f"threshold must be above {part} of {n} clients, {least} to {n}, got {_shown(t)}: "
+                f"threshold must be above {part} of {n} clients, {least} to {n}, got {shown(t)}: "
                 "otherwise the server could ask one group for one share of a secret, another for "
                 "the other"
             )
