@@ -139,13 +139,13 @@ def test_a_server_that_received_nothing_has_no_total(two_federations):
 
 @pytest.mark.parametrize("key", [TOY.public_key, TOY.public_key.n, b"key", CONTEXT], ids=repr)
 def test_what_is_no_private_key_is_refused(key):
-    with pytest.raises(InvalidParameterError, match="private_key must be a PrivateKey"):
+    with pytest.raises(InvalidParameterError, match="private_key must be of class PrivateKey"):
         paillier_sum(ROWS, private_key=key)
 
 
 def test_what_is_no_context_with_the_secret_key_is_refused():
     for context in (TOY, CONTEXT.parameters, CONTEXT.to_bytes()):
-        with pytest.raises(InvalidParameterError, match="context must be a Context"):
+        with pytest.raises(InvalidParameterError, match="context must be of class Context"):
             ckks_sum(ROWS, context=context)
     with pytest.raises(InvalidParameterError, match="no secret key"):
         ckks_sum(ROWS, context=CONTEXT.public())
