@@ -571,14 +571,17 @@ def test_what_is_no_key_and_no_grid_does_not_encrypt():
 
 
 @pytest.mark.parametrize("flag", ["no", "", 0, 1, None, [True]], ids=repr)
-def test_only_a_boolean_makes_a_toy_or_packs(flag):
+def test_only_a_boolean_makes_a_toy_or_packs_or_says_that_a_ciphertext_is_fresh(flag):
     for call in (
+        lambda: Ciphertext(PUBLIC, 5, flag),
         lambda: encrypt_vector(VALUES, PUBLIC, packed=flag),
         lambda: PrivateKey.generate(256, toy=flag),
         lambda: PrivateKey(M89, M107, toy=flag),
         lambda: PublicKey(M89 * M107, toy=flag),
     ):
-        with pytest.raises(InvalidParameterError, match=r"(toy|packed) must be True or False"):
+        with pytest.raises(
+            InvalidParameterError, match=r"(toy|packed|fresh) must be True or False"
+        ):
             call()
 
 

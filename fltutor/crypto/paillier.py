@@ -217,6 +217,7 @@ class Ciphertext:
 
     def __post_init__(self):
         as_kind("public_key", self.public_key, PublicKey)
+        object.__setattr__(self, "fresh", as_flag("fresh", self.fresh))
         if not _is_whole(self.value):
             raise InvalidParameterError(
                 f"value must be an integer, got {type(self.value).__name__}"
