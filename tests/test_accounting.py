@@ -1,6 +1,7 @@
 """Epsilons agree with the literature, with dp-accounting and with exact formulas."""
 
 import dataclasses
+import enum
 import itertools
 import math
 import re
@@ -914,3 +915,71 @@ def test_a_long_curve_takes_little_memory():
 def test_more_rounds_than_fit_into_memory_are_refused():
     with pytest.raises(InvalidParameterError, match="max_rounds must be a whole number from 0 to"):
         budget_curve(1.0, 10**12, delta=1e-5)
+
+
+# --- one number, one word -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "second",
+    [Fraction(11, 10), np.longdouble("1.1"), np.float64(1.1)],
+    ids=lambda z: type(z).__name__,
+)
+def test_noise_of_two_types_that_is_one_number_is_counted_together(second):
+    for rounds in ({1.1: 20, second: 1}, {second: 1, 1.1: 20}, {second: 20, 1.1: 1}):
+        total = sum(rounds.values())  # a float64 is the same key already
+        together = epsilon_after(total, noise_multiplier=1.1, delta=1e-3)
+        assert epsilon_of_rounds(rounds, delta=1e-3) == together
+
+
+class Word(enum.StrEnum):
+    REPLACE = "replace-one"
+    POISSON = "poisson"
+    PLD = "pld"
+    EXAMPLE = "example"
+
+
+class OnlyShownAlike(enum.Enum):
+    REPLACE, POISSON, PLD, EXAMPLE = "replace-one", "poisson", "pld", "example"
+
+    def __str__(self):
+        return self.value
+
+
+class TextOfAnotherName(str, enum.Enum):  # noqa: UP042  # whose str is not the text
+    REPLACE, POISSON, PLD, EXAMPLE = "replace-one", "poisson", "pld", "example"
+
+
+@pytest.mark.parametrize(
+    "words", [Word, TextOfAnotherName, np.str_], ids=lambda kind: kind.__name__
+)
+def test_words_of_any_text_class_mean_what_they_say(words):
+    named = {"adjacency": "replace-one", "sampling": "poisson", "accountant": "pld"}
+    named |= {"unit": "example", "sampling_rate": 0.2}
+    given_as = {
+        name: words(value) if isinstance(value, str) else value for name, value in named.items()
+    }
+    plain = epsilon_after(3, noise_multiplier=2.0, delta=1e-3, **named)
+    found = epsilon_after(3, noise_multiplier=2.0, delta=1e-3, **given_as)
+    assert found == plain
+    assert str(found) == str(plain)
+    assert all(type(value) in (str, float) for value in vars(found).values())
+    unsampled = {"delta": 1e-3, "adjacency": words("replace-one")}
+    assert epsilon_after(9, noise_multiplier=1.0, **unsampled).epsilon == pytest.approx(
+        epsilon_after(9, noise_multiplier=0.5, delta=1e-3).epsilon
+    )
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"adjacency": OnlyShownAlike.REPLACE},
+        {"sampling": OnlyShownAlike.POISSON, "sampling_rate": 0.5},
+        {"accountant": OnlyShownAlike.PLD},
+        {"unit": OnlyShownAlike.EXAMPLE},
+    ],
+    ids=str,
+)
+def test_what_only_looks_like_a_word_is_refused(option):
+    with pytest.raises(InvalidParameterError, match=r"not supported|unit must be"):
+        epsilon_after(9, noise_multiplier=1.0, delta=1e-3, **option)

@@ -48,6 +48,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -204,12 +205,16 @@ def epsilon_of_rounds(
         raise InvalidParameterError(
             f"rounds must map noise multipliers to numbers of rounds, got {type(rounds).__name__}"
         )
-    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
-    rounds = {_checked_noise(noise): _checked_rounds(count) for noise, count in rounds.items()}
-    check_unit(unit)
+    delta, sampling_rate, sampling, accountant, adjacency = _checked_setting(
+        delta, sampling_rate, sampling, accountant, adjacency
+    )
+    counts: Counter[float] = Counter()  # noise of two types may be one number: 1.5 and 3/2
+    for noise, count in rounds.items():
+        counts[_checked_noise(noise)] += _checked_rounds(count)
+    unit = check_unit(unit)
     if num_clients is not None:
         _compare_with(num_clients, delta, sampling_rate, sampling, unit)
-    rounds = {noise: count for noise, count in rounds.items() if count}
+    rounds = {noise: _checked_rounds(count) for noise, count in counts.items() if count}
     if not rounds or sampling_rate == 0:
         epsilon = 0.0
     elif 0 in rounds:
@@ -278,7 +283,9 @@ def budget_curve(
     """
     max_rounds = as_whole("max_rounds", max_rounds, least=0, most=_MOST_ON_A_CURVE)
     noise = _checked_noise(noise_multiplier)
-    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
+    delta, sampling_rate, sampling, accountant, adjacency = _checked_setting(
+        delta, sampling_rate, sampling, accountant, adjacency
+    )
     if accountant == "pld":
         raise InvalidParameterError(
             "budget_curve needs accountant 'rdp' or 'moments': PLD has no shortcut over rounds, "
@@ -325,7 +332,9 @@ def noise_multiplier_for(
     """
     target_epsilon = as_real("target_epsilon", target_epsilon, above=0)
     rounds = _checked_rounds(rounds)
-    delta, sampling_rate = _checked_setting(delta, sampling_rate, sampling, accountant, adjacency)
+    delta, sampling_rate, sampling, accountant, adjacency = _checked_setting(
+        delta, sampling_rate, sampling, accountant, adjacency
+    )
     if rounds == 0 or sampling_rate == 0:
         raise InvalidParameterError("nothing is released in 0 rounds or from nobody: no noise fits")
 
@@ -472,14 +481,20 @@ def _pld(noise: float, sampling_rate: float, adjacency: str, interval: float):
 # --- arguments --------------------------------------------------------------------------------
 
 
-def check_unit(unit: Any) -> None:
-    """Refuse what is no privacy unit, as every function with a ``unit`` does.
+def check_unit(unit: Any) -> str:
+    """Give a privacy unit as plain text, or refuse it, as every function with a ``unit`` does.
 
     Raises:
         InvalidParameterError: If it is not ``"client"`` or ``"example"``.
     """
-    if str(unit) not in _UNITS:
+    if _plain(unit) not in _UNITS:
         raise InvalidParameterError(f"unit must be one of {', '.join(_UNITS)}, got {unit!r}")
+    return _plain(unit)
+
+
+def _plain(word: Any) -> str | None:
+    """The text itself of a text of any class, also of a ``StrEnum``; None for anything else."""
+    return str.__str__(word) if isinstance(word, str) else None
 
 
 def _checked_noise(noise_multiplier: Any) -> float:
@@ -496,12 +511,13 @@ def _checked_rounds(rounds: Any) -> int:
 
 
 def _checked_setting(
-    delta: Any, sampling_rate: Any, sampling: str, accountant: str, adjacency: str
-) -> tuple[float, float]:
-    """Return ``delta`` and ``sampling_rate`` as Python floats; refuse what is not supported."""
+    delta: Any, sampling_rate: Any, sampling: Any, accountant: Any, adjacency: Any
+) -> tuple[float, float, str, str, str]:
+    """Return all five as Python floats and plain text; refuse what is not supported."""
     delta = as_real("delta", delta, above=0, below=1)
     sampling_rate = as_real("sampling_rate", sampling_rate, least=0, most=1)
-    if str(adjacency) not in _SUPPORTED.get((str(accountant), str(sampling)), ()):
+    plain = _plain(sampling), _plain(accountant), _plain(adjacency)
+    if plain[2] not in _SUPPORTED.get((plain[1], plain[0]), ()):
         supported = "; ".join(
             f"{accountant}, {sampling}, {' or '.join(adjacencies)}"
             for (accountant, sampling), adjacencies in _SUPPORTED.items()
@@ -510,10 +526,10 @@ def _checked_setting(
             f"accountant {accountant!r} with sampling {sampling!r} and adjacency {adjacency!r} is "
             f"not supported; what is: {supported}"
         )
-    if sampling == "none" and sampling_rate != 1:
+    if plain[0] == "none" and sampling_rate != 1:
         raise InvalidParameterError(
             f"sampling_rate {sampling_rate} needs sampling='poisson', a coin per participant and "
             f"round, or 'fixed-size': only what is drawn by chance lowers epsilon; otherwise "
             f"leave it at 1"
         )
-    return delta, sampling_rate
+    return delta, sampling_rate, *plain
