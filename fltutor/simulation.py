@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from fltutor.aggregation import AdaptiveClip, AggregateResult, mean
 from fltutor.aggregation.arguments import bound_in, takes, wants
-from fltutor.border import as_generator, as_real, as_whole
+from fltutor.border import as_generator, as_kind, as_real, as_whole
 from fltutor.clients import control_changes, shuffled_batches, train_cohort
 from fltutor.data import Dataset, as_examples, as_labels, as_parts
 from fltutor.errors import (
@@ -24,7 +24,7 @@ from fltutor.errors import (
 )
 from fltutor.models import checked_params, get_params, logits, require_trainable_by_sgd
 from fltutor.privacy.accounting import PrivacySpent
-from fltutor.privacy.budget import PrivacyBudget
+from fltutor.privacy.budget import PrivacyBudget, require_covered
 from fltutor.progress import progress_bar
 from fltutor.protocols.encrypted import Sessions
 from fltutor.server_optimizers import ServerOptimizer, sgd
@@ -85,8 +85,8 @@ class Round:
         clip_norm: The L2 norm that updates were clipped to; None if they were not.
         spent: What the privacy budget said after the round; None without a budget.
         demonstration: True if its noise came from a seeded generator, or if ``spent`` counts
-            on sampling whose coins did. Then ``spent`` is no claim: whoever knows the seed is
-            not bound by it.
+            a round, also one of an earlier run, whose noise or sampling did. Then ``spent`` is
+            no claim: whoever knows the seed is not bound by it.
     """
 
     number: int
@@ -211,7 +211,9 @@ def run_round(
         aggregate: ``aggregate(updates, weights)``, such as :func:`fltutor.aggregation.mean`
             with its protocol bound by ``functools.partial``. It sees rows, numbered from 0; one
             that takes an argument ``cohort`` is told whose they are, and one that takes
-            ``num_clients``, how many clients there are in all.
+            ``num_clients``, how many clients there are in all. How the cohort was drawn is not
+            known here: a privacy budget bound inside is charged by the sampling that it names,
+            and whoever draws the cohorts answers for it.
         server_optimizer: What the server does with the aggregate; None adds it (FedAvg).
         proximal_mu: FedProx, as in :func:`fltutor.clients.train_cohort`; 0 is without.
         scaffold: Correct the clients' drift by control variates. All clients count
@@ -223,7 +225,8 @@ def run_round(
     Returns:
         The next state, and what the aggregation saw. Under SCAFFOLD its ``update`` has 2d
         coordinates. Clients have their numbers in the federation: in ``included``, in the
-        transcript, and in every error. Only payloads stay as they were sent.
+        transcript, and in every error, but those that a function raises which takes ``cohort``:
+        it knows the numbers itself. Only payloads stay as they were sent.
 
     Raises:
         InvalidParameterError: If ``scaffold`` comes with example weights, ``proximal_mu``, or
@@ -237,6 +240,7 @@ def run_round(
         McMahan et al., AISTATS 2017, Algorithm 1. https://arxiv.org/abs/1602.05629
         Karimireddy et al., ICML 2020, Algorithm 1, option II. https://arxiv.org/abs/1910.06378
     """
+    _require_kinds(model, data, aggregate, server_optimizer)
     parts = as_parts(parts, len(data.y))
     cohort = _checked_cohort(cohort, len(parts))
     everybody = cohort == list(range(len(parts)))
@@ -316,10 +320,12 @@ def _one_round(
         else:
             rows = np.empty((0, (2 if controls else 1) * len(state.params)), dtype=np.float32)
         result = aggregate(rows, weights, **passed_on)
-    if not set(result.included) <= set(range(len(cohort))):
+    result = as_kind("what the aggregate returns", result, AggregateResult)
+    included = result.included
+    if len(set(included)) < len(included) or not set(included) <= set(range(len(cohort))):
         raise InvalidParameterError(
-            f"the aggregate must say which of the {len(cohort)} rows it included, counted from 0, "
-            f"got {result.included}"
+            f"the aggregate must say which of the {len(cohort)} rows it included, each once and "
+            f"counted from 0, got {included}"
         )
     update = result.update
     if controls:
@@ -338,19 +344,52 @@ def _errors_of(cohort: Sequence[int]) -> Iterator[None]:
     """Let errors about a row of the cohort name the client of the federation.
 
     Training, aggregation and protocols know rows alone. Here, and nowhere else, a row
-    gets the number of its client.
+    gets the number of its client. A function that takes ``cohort`` knows the clients: the
+    errors that it raises itself stay as they are.
     """
     try:
         yield
     except FltutorError as error:
+        if _raised_by_one_that_takes_cohort(error):
+            raise
         error.renumber(cohort)
         if hasattr(error, "transcript"):  # of a protocol that was aborted
             error.transcript = error.transcript.renumbered(cohort)
         raise
 
 
+def _raised_by_one_that_takes_cohort(error: FltutorError) -> bool:
+    """Whether the function that raised the error has an argument ``cohort``."""
+    place = error.__traceback__
+    while place.tb_next is not None:
+        place = place.tb_next
+    code = place.tb_frame.f_code
+    return "cohort" in code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+
+def _require_kinds(
+    model: keras.Model,
+    data: Dataset,
+    aggregate: Callable[..., AggregateResult],
+    server_optimizer: ServerOptimizer | None,
+) -> None:
+    """Refuse, before anything is done, what no round can be made of."""
+    as_kind("model", model, keras.Model, "fltutor.models")
+    as_kind("data", data, Dataset, "fltutor.data")
+    if not callable(aggregate):
+        raise InvalidParameterError(
+            f"aggregate must be a function such as mean, got {type(aggregate).__name__}"
+        )
+    if server_optimizer is not None:
+        as_kind("server_optimizer", server_optimizer, ServerOptimizer, "fltutor.server_optimizers")
+
+
 def _checked_cohort(cohort: Sequence[int], num_clients: int) -> list[int]:
     """The numbers of the clients that take part, or what is wrong with them."""
+    if not isinstance(cohort, Iterable):
+        raise InvalidParameterError(
+            f"cohort must be a list of client numbers, got {type(cohort).__name__}"
+        )
     most = num_clients - 1
     cohort = [as_whole("a client in cohort", client, least=0, most=most) for client in cohort]
     if len(set(cohort)) < len(cohort):
@@ -504,19 +543,23 @@ def federated_rounds(
         scaffold: As in :func:`run_round`.
         dropped: As in :func:`run_round`.
         budget: Charged by the aggregate, such as ``dp_mean``, before each round; how the run
-            samples is filled in. A budget that is bound inside the aggregate is treated alike.
-            A second run with it spends what is left.
+            samples is filled in. A budget that is bound inside the aggregate is treated alike,
+            if it shows there: see :func:`fltutor.aggregation.arguments.bound_in`. After each
+            round, ``spent`` of the aggregate's result is compared with the sampling of the run,
+            whichever budget it came from. A second run spends what is left.
 
     Raises:
         UnsupportedModelError: If the model has layers with state or randomness of their own.
         InvalidParameterError: If an argument is out of range, or ``scaffold`` comes
             with example weights or ``proximal_mu``. If the budget counts on less than this
-            sampling costs. If an adaptive clip has followed the clients of rounds that the
+            sampling costs; where it is hidden inside the aggregate, after the first round, which
+            was charged then. If an adaptive clip has followed the clients of rounds that the
             budget did not pay for. If clients are sampled, and the aggregate has ``dropped``
             or channels bound inside. What the aggregate makes for itself in its body cannot be
             seen: see :func:`fltutor.aggregation.arguments.bound_in`.
         InvalidUpdateError: If a client's training diverges to NaN or Inf.
     """
+    _require_kinds(model, data, aggregate, server_optimizer)
     parts = as_parts(parts, len(data.y))
     seed = seed if seed is None else as_whole("seed", seed, least=0)
     params = get_params(model) if start is None else checked_params(model, start, "start").copy()
@@ -532,11 +575,12 @@ def federated_rounds(
     found = _require_fitting(aggregate, everybody=everybody, dropped=dropped, budget=budget)
     for clip in found["clips"]:
         _require_paid(clip, found["budgets"])
-    for each in found["budgets"]:
-        each.match(sampling.kind, sampling.rate, seeded=seed is not None)
+    with _matched(found["budgets"], sampling, seed):  # refuses
+        pass
     return _rounds(
         ServerState(params, server_optimizer.init(params)),
         sampling,
+        found["budgets"],
         seed,
         dropped,
         {} if budget is None else {"budget": budget},
@@ -557,6 +601,7 @@ def federated_rounds(
 def _rounds(
     state: ServerState,
     sampling: _Sampling,
+    budgets: Sequence[PrivacyBudget],
     seed: int | None,
     dropped: Dropped | None,
     passed_on: dict[str, Any],
@@ -576,17 +621,20 @@ def _rounds(
         if dropped is not None:
             leavers = _leavers(dropped, state.round_number + 1, len(parts))
             passed_on = passed_on | {"dropped": leavers}
-        state, result = _one_round(
-            state,
-            cohort,
-            model=model,
-            data=data,
-            parts=parts,
-            rng=rng,
-            scaffold=scaffold,
-            passed_on=passed_on,
-            **settings,
-        )
+        with _matched(budgets, sampling, seed):
+            state, result = _one_round(
+                state,
+                cohort,
+                model=model,
+                data=data,
+                parts=parts,
+                rng=rng,
+                scaffold=scaffold,
+                passed_on=passed_on,
+                **settings,
+            )
+        if result.spent is not None:  # by a budget that may have been hidden from this run
+            require_covered(result.spent, sampling.kind, sampling.rate)
         accuracy, loss = _evaluate(model, state.params, *test, names=("x_test", "y_test"))
         spent = result.spent
         lucky = spent is not None and spent.sampling != "none" and spent.sampling_rate < 1
@@ -604,6 +652,18 @@ def _rounds(
             spent=spent,
             demonstration=result.demonstration or (lucky and seed is not None),
         )
+
+
+@contextmanager
+def _matched(
+    budgets: Sequence[PrivacyBudget], sampling: _Sampling, seed: int | None
+) -> Iterator[None]:
+    """Let budgets count as the run samples, and go on doing so only if a round is charged."""
+    with ExitStack() as within:
+        for budget in budgets:
+            matched = budget.matched(sampling.kind, sampling.rate, seeded=seed is not None)
+            within.enter_context(matched)
+        yield
 
 
 class _Sampling(NamedTuple):
@@ -731,6 +791,7 @@ def evaluate(
         >>> accuracy < 0.3
         True
     """
+    as_kind("model", model, keras.Model, "fltutor.models")
     y = as_labels("y", y)
     x = as_examples("x", x, num_examples=len(y))
     return _evaluate(model, checked_params(model, params), x, y, names=("x", "y"))

@@ -1,5 +1,6 @@
 """A budget is checked before a release, and a refused release costs nothing."""
 
+import enum
 import json
 import math
 import warnings
@@ -230,3 +231,53 @@ def test_a_demonstration_is_marked_once_and_for_all():
     assert not sampled.demonstration  # not before a round was charged
     sampled.charge(1.0)
     assert sampled.demonstration
+
+
+# --- what a budget keeps ------------------------------------------------------------------------
+
+
+def test_a_match_holds_within_its_block_and_longer_only_if_a_round_was_charged():
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    before = repr(budget)
+    with budget.matched("poisson", 0.1, seeded=True):
+        assert budget.spent.sampling_rate == 0.1
+    with pytest.raises(ZeroDivisionError), budget.matched("poisson", 0.1):
+        raise ZeroDivisionError
+    with pytest.raises(BudgetExceededError), budget.matched("poisson", 0.1, seeded=True):
+        budget.charge(0.0)
+    assert repr(budget) == before
+    assert budget.charge(1.0) == epsilon_after(1, noise_multiplier=1.0, delta=1e-3)
+    assert not budget.demonstration
+    charged = PrivacyBudget(100.0, delta=1e-3)
+    with charged.matched("poisson", 0.1, seeded=True):
+        charged.charge(1.0)
+    assert charged.spent.sampling_rate == 0.1
+    assert charged.demonstration
+    refused = pytest.raises(InvalidParameterError, match="the budget counts on Poisson")
+    with refused, charged.matched("none", 1.0):
+        raise AssertionError("entered")
+
+
+class Adjacency(str, enum.Enum):  # noqa: UP042  # whose str is not the text
+    REPLACE = "replace-one"
+
+
+def test_words_of_a_budget_are_plain_text():
+    budget = PrivacyBudget(100.0, delta=1e-3, adjacency=Adjacency.REPLACE, unit=np.str_("client"))
+    assert type(budget.spent.adjacency) is type(budget.spent.unit) is str
+    budget.match("fixed-size", 0.5)
+    plain = PrivacyBudget(100.0, delta=1e-3, adjacency="replace-one")
+    plain.match("fixed-size", 0.5)
+    assert budget.charge(2.0) == plain.charge(2.0)
+
+
+class ShownAlike(enum.Enum):
+    REPLACE = "replace-one"
+
+    def __str__(self):
+        return self.value
+
+
+def test_a_budget_whose_adjacency_only_looks_like_one_is_refused():
+    with pytest.raises(InvalidParameterError, match="not supported"):
+        PrivacyBudget(100.0, delta=1e-3, adjacency=ShownAlike.REPLACE)

@@ -1,8 +1,11 @@
 """Federated runs: reproducible, interruptible, and equal to what their parts do by hand."""
 
+import dataclasses
 import itertools
 import signal
+from contextlib import suppress
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,10 +21,12 @@ from fltutor.aggregation import (
     median,
     robust_aggregate,
 )
+from fltutor.attacks.poisoning import sign_flip, under_attack
 from fltutor.clients import cohort_gradients, local_batches, train_client
 from fltutor.data import load_digits, partition_iid, partition_shards
 from fltutor.errors import (
     BudgetExceededError,
+    FltutorError,
     InvalidParameterError,
     InvalidUpdateError,
     ProtocolAbort,
@@ -695,6 +700,84 @@ def test_an_aggregate_must_say_which_of_its_rows_it_included(setting):
         one_round(setting, aggregate=of_another_world)
 
 
+@pytest.mark.parametrize("included", [(0, 0, 1), (1, 1), (0, 1, 2, 3, 3)])
+def test_an_aggregate_must_name_each_row_once(setting, included):
+    def stutters(updates, weights):
+        return AggregateResult(mean(updates).update, included, Transcript())
+
+    with pytest.raises(InvalidParameterError, match="each once and counted from 0, got"):
+        one_round(setting, aggregate=stutters)
+
+
+class TakesCohort:
+    def __call__(self, updates, weights, *, cohort):
+        raise InvalidUpdateError("the update of client 1 is odd")
+
+
+def told_by_argument(updates, weights, cohort):
+    raise InvalidUpdateError("the update of client 1 is odd")
+
+
+def told_and_asks_another(updates, weights, cohort):
+    return refuses_rows(updates, weights)
+
+
+def refuses_rows(updates, weights):
+    raise InvalidUpdateError("the update of client 1 is odd")
+
+
+@pytest.mark.parametrize(
+    ("aggregate", "client"),
+    [
+        (told_by_argument, 1),
+        (TakesCohort(), 1),
+        (partial(told_by_argument), 1),
+        (under_attack(told_by_argument, sign_flip, [1]), 1),
+        (told_and_asks_another, 2),
+        (refuses_rows, 2),
+    ],
+    ids=range(6),
+)
+def test_a_client_is_numbered_once(setting, aggregate, client):
+    with pytest.raises(InvalidUpdateError, match=f"the update of client {client} is odd"):
+        one_round(setting, [1, 2, 3], aggregate=aggregate)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "mlp"}, r"model must be of class Model .*fltutor\.models.* got str"),
+        ({"data": (1, 2)}, r"data must be of class Dataset .*fltutor\.data.* got tuple"),
+        ({"aggregate": None}, "aggregate must be a function such as mean, got NoneType"),
+        ({"aggregate": "mean"}, "aggregate must be a function such as mean, got str"),
+        ({"server_optimizer": "sgd"}, "server_optimizer must be of class ServerOptimizer .* str"),
+        ({"server_optimizer": keras.optimizers.SGD()}, "server_optimizer must be of .* got SGD"),
+        ({"server_optimizer": 0}, "server_optimizer must be of .* got int"),
+        ({"aggregate": lambda updates, weights: updates[0]}, "aggregate returns .* got ndarray"),
+        ({"aggregate": lambda updates, weights: None}, "aggregate returns .* got NoneType"),
+    ],
+)
+def test_what_no_round_can_be_made_of_is_refused_by_name(setting, change, message):
+    model, digits, parts = setting
+    given_all = {"model": model, "data": digits, "parts": parts, "learning_rate": 0.1} | change
+    with pytest.raises(InvalidParameterError, match=message):
+        run_federated(rounds=1, **given_all)
+    state = ServerState(get_params(model), None)
+    with pytest.raises(InvalidParameterError, match=message):
+        run_round(state, [0, 2], rng=np.random.default_rng(0), **given_all)
+
+
+@pytest.mark.parametrize("cohort", [5, None, 1.5], ids=repr)
+def test_a_cohort_is_a_list(setting, cohort):
+    with pytest.raises(InvalidParameterError, match="cohort must be a list of client numbers, got"):
+        one_round(setting, cohort)
+
+
+def test_only_a_model_is_evaluated():
+    with pytest.raises(InvalidParameterError, match="model must be of class Model"):
+        evaluate("mlp", np.zeros(3), np.zeros((1, 2)), [0])
+
+
 # --- a late fault -------------------------------------------------------------------------------
 
 
@@ -985,6 +1068,200 @@ def test_a_budget_that_nobody_would_charge_is_refused(twenty):
         twenty(budget=4.0)
 
 
+COSTS = {"clip_norm": 1.0, "noise_multiplier": 1.0, "expected_cohort": 10}
+
+
+def poisson_budget(rate=0.1):
+    return PrivacyBudget(100.0, delta=1e-3, sampling="poisson", sampling_rate=rate)
+
+
+class Server:
+    """Keeps a budget where a run finds it, or hides it."""
+
+    def __init__(self, budget, in_list=False):
+        self.kept = [budget] if in_list else budget
+
+    def aggregate(self, updates, weights=None):
+        budget = self.kept[0] if isinstance(self.kept, list) else self.kept
+        return dp_mean(updates, budget=budget, **COSTS)
+
+
+def in_a_list(budget):
+    kept = [budget]
+    return lambda updates, weights: dp_mean(updates, budget=kept[0], **COSTS)
+
+
+def in_a_namespace(budget):
+    kept = SimpleNamespace(inner=SimpleNamespace(budget=budget))
+    return lambda updates, weights: dp_mean(updates, budget=kept.inner.budget, **COSTS)
+
+
+def in_a_dataclass(budget):
+    kept = dataclasses.make_dataclass("Kept", ["budget"])(budget)
+    return lambda updates, weights: dp_mean(updates, budget=kept.budget, **COSTS)
+
+
+class Slotted:
+    __slots__ = ("budget",)
+
+    def __init__(self, budget):
+        self.budget = budget
+
+    def aggregate(self, updates, weights):
+        return dp_mean(updates, budget=self.budget, **COSTS)
+
+
+HIDING = {
+    "method": lambda budget: Server(budget).aggregate,
+    "list of a method": lambda budget: Server(budget, in_list=True).aggregate,
+    "list": in_a_list,
+    "namespace": in_a_namespace,
+    "dataclass": in_a_dataclass,
+    "slots": lambda budget: Slotted(budget).aggregate,
+}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"client_fraction": 0.3, "poisson_sampling": True},
+        {"client_fraction": 0.3},
+        {"client_fraction": 0.3, "seed": None},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("hiding", HIDING)
+def test_a_budget_that_charges_too_little_is_found_before_round_2_wherever_it_is(
+    twenty, hiding, options
+):
+    budget = poisson_budget()
+    with pytest.raises(InvalidParameterError, match="the budget counts"):
+        twenty(HIDING[hiding](budget), rounds=10, **options)
+    assert budget.rounds <= 1
+    honest = PrivacyBudget(100.0, delta=1e-3, adjacency="replace-one")  # hidden or not
+    aggregate = HIDING[hiding](honest)
+    if not options.get("poisson_sampling"):
+        history = twenty(aggregate, rounds=2, **options)
+        assert history.rounds[-1].spent == honest.spent
+        assert honest.rounds == 2
+
+
+def test_a_budget_in_a_method_is_matched_before_the_first_round(twenty):
+    budget = PrivacyBudget(1000.0, delta=1e-3)
+    history = twenty(Server(budget).aggregate, client_fraction=0.3, poisson_sampling=True)
+    assert history.rounds[-1].spent.sampling_rate == 0.3
+    assert history.demonstration
+
+
+def test_dropped_in_the_object_of_a_method_is_found(run):
+    class Lossy:
+        def __init__(self):
+            self.dropped = LOST
+
+        def aggregate(self, updates, weights):
+            return mean(updates, weights, dropped=self.dropped)
+
+    with pytest.raises(InvalidParameterError, match="bound inside the aggregate"):
+        run(rounds=1, client_fraction=0.5, aggregate=Lossy().aggregate)
+
+
+BUDGET = budget_of_a_notebook = poisson_budget()  # not what cfg.budget below is
+dropped = LOST
+cfg = SimpleNamespace(dropped=None, budget=None)
+
+
+def global_in_a_comprehension(updates, weights):
+    [only] = [dp_mean(updates, budget=BUDGET, **each) for each in [COSTS]]
+    return only
+
+
+def dropped_in_an_inner_function(updates, weights):
+    return (lambda: mean(updates, weights, dropped=dropped))()
+
+
+def attributes_only(updates, weights):
+    return mean(updates, weights, dropped=cfg.dropped)
+
+
+def test_global_names_are_read_as_the_function_reads_them(twenty, run):
+    for aggregate in (
+        global_in_a_comprehension,
+        lambda updates, weights: dp_mean(updates, budget=budget_of_a_notebook, **COSTS),
+    ):
+        with pytest.raises(InvalidParameterError, match="the budget counts on Poisson"):
+            twenty(aggregate)
+    assert BUDGET.rounds == 0
+    with pytest.raises(InvalidParameterError, match="bound inside the aggregate"):
+        run(rounds=1, client_fraction=0.5, aggregate=dropped_in_an_inner_function)
+    assert len(run(rounds=1, client_fraction=0.5, aggregate=attributes_only).rounds) == 2
+
+
+def test_a_variable_without_a_value_is_no_fault(run):
+    def aggregate(updates, weights):
+        return mean(updates, weights) if len(updates) else later
+
+    assert len(run(rounds=1, client_fraction=0.5, aggregate=aggregate).rounds) == 2
+    later = None
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        {"batch_size": 10.0},
+        {"local_epochs": 0},
+        {"learning_rate": np.nan},
+        {"proximal_mu": -1.0},
+        {"scaffold": True, "proximal_mu": 1.0},
+        {"rounds": 0},
+        {"rounds": -1},
+    ],
+    ids=str,
+)
+def test_a_run_that_charges_nothing_leaves_the_budget_as_it_was(twenty, setting, refused):
+    sampled = {"client_fraction": 0.1, "poisson_sampling": True}
+    for bound in (False, True):
+        budget = PrivacyBudget(100.0, delta=1e-3)
+        before = repr(budget)
+        giving = {"aggregate": partial(dp_mean, budget=budget, **COSTS)} if bound else {}
+        giving = giving or {"budget": budget}
+        with suppress(FltutorError):
+            twenty(**giving, **sampled | refused)
+        assert repr(budget) == before
+        by_hand = dp_mean(np.ones((20, 3)), budget=budget, **COSTS)
+        assert by_hand.spent == epsilon_after(1, noise_multiplier=1.0, delta=1e-3)
+        assert not by_hand.demonstration
+
+
+def test_between_rounds_that_were_not_charged_a_budget_is_untouched(setting):
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    model, digits, parts = setting
+    rounds = federated_rounds(
+        model,
+        digits,
+        parts,
+        learning_rate=0.1,
+        weigh_by_examples=False,
+        client_fraction=0.5,
+        poisson_sampling=True,
+        aggregate=partial(dp_mean, **COSTS),
+        budget=budget,
+    )
+    next(rounds)
+    assert budget.spent.sampling == "none"
+    dp_mean(np.ones((6, 3)), budget=budget, **COSTS)
+    assert next(rounds).spent == epsilon_after(2, noise_multiplier=1.0, delta=1e-3)
+
+
+def test_a_run_on_a_budget_with_seeded_rounds_is_a_demonstration(twenty):
+    sampled = {"client_fraction": 0.5, "poisson_sampling": True}
+    budget = PrivacyBudget(1000.0, delta=1e-3)
+    assert not twenty(seed=None, budget=budget, **sampled).demonstration
+    assert twenty(seed=0, budget=budget, **sampled).demonstration
+    assert twenty(seed=None, budget=budget, **sampled).demonstration == budget.demonstration
+    assert budget.demonstration
+
+
 def test_distributed_noise_counts_without_sampling_as_it_must(twenty):
     distributed = partial(
         distributed_dp_mean, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=20, threshold=11
@@ -1156,7 +1433,7 @@ def test_weights_as_keras_gives_them_are_refused_with_the_line_to_write(setting,
     assert same_runs(same, run(rounds=1))
 
 
-@pytest.mark.parametrize("seed", [np.random.default_rng(0), -1, 0.5, "0", True, [1, 2]], ids=repr)
+@pytest.mark.parametrize("seed", [np.random.default_rng(0), -1, 0.5, "0", True, [1, 2]])
 def test_seeds_are_whole_numbers_or_none(run, seed):
     with pytest.raises(InvalidParameterError, match="seed must be a whole number"):
         run(rounds=1, seed=seed)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dis
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
-from types import FunctionType, MethodType
+from types import CodeType, FunctionType, MethodType
 from typing import Any
 
 
@@ -49,10 +51,9 @@ def bound_in(function: Callable) -> Iterator[tuple[str, Any]]:
     """Yield what a function carries inside, each with its name, as far as it shows.
 
     That is what partials bind, also partials inside partials; default values; what a closure
-    remembers; the global names that a function outside this package uses; what a callable
-    object keeps; and the entries of a dictionary among all these. What a function makes for
-    itself while it runs does not show: an argument written out in its body, or a function that
-    it imports.
+    remembers; the global names that a function outside this package reads; what the object of
+    a method keeps, and a callable object; and the entries of a dictionary among all these.
+    What lies deeper does not show: in a list or another object, or written out in the body.
 
     Example:
         >>> dict(bound_in(partial(partial(sum, start=3))))["start"]
@@ -70,23 +71,44 @@ def bound_in(function: Callable) -> Iterator[tuple[str, Any]]:
 
 def _inside(value: Any, home: dict | None) -> list[tuple[str, Any, dict | None]]:
     """One step inwards. ``home`` is the module whose global names led here, if any."""
-    found: list[tuple[str, Any]] = []
     if isinstance(value, partial):
         found = [("", value.func), *(("", each) for each in value.args), *value.keywords.items()]
     elif isinstance(value, MethodType):
-        found = [("", value.__self__), ("", value.__func__)]
+        found = [("", value.__func__), *_kept_by(value.__self__)]
     elif isinstance(value, FunctionType):
         variables = inspect.signature(value, follow_wrapped=False).parameters.values()
         found = [(p.name, p.default) for p in variables if p.default is not p.empty]
-        read = inspect.getclosurevars(value)
-        found += read.nonlocals.items()
+        found += _remembered(value)
         own = value.__globals__
         outside = not str(own.get("__name__")).startswith("fltutor")
         if outside and (home is None or home is own):
-            named = [(name, each, own) for name, each in read.globals.items()]
-            return [(name, each, home) for name, each in found] + named
+            read = [(name, own[name], own) for name in _names_read(value.__code__) if name in own]
+            return [(name, each, home) for name, each in found] + read
     elif isinstance(value, Mapping):
         found = [(str(name), each) for name, each in value.items()]
     elif callable(value) and not isinstance(value, type) and home is None:
-        home, found = {}, list(getattr(value, "__dict__", {}).items())
+        home, found = {}, _kept_by(value)
+    else:
+        found = []
     return [(name, each, home) for name, each in found]
+
+
+def _kept_by(value: Any) -> list[tuple[str, Any]]:
+    """The attributes of an object itself."""
+    return list(getattr(value, "__dict__", {}).items())
+
+
+def _remembered(function: FunctionType) -> list[tuple[str, Any]]:
+    """The variables of the functions around this one, but those that have no value yet."""
+    found = []
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # an empty cell
+            found.append((name, cell.cell_contents))
+    return found
+
+
+def _names_read(code: CodeType) -> set[str]:
+    """The global names that a function reads, also in the functions written inside it."""
+    names = {step.argval for step in dis.get_instructions(code) if step.opname == "LOAD_GLOBAL"}
+    inner = [each for each in code.co_consts if isinstance(each, CodeType)]
+    return names.union(*map(_names_read, inner))

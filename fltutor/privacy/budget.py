@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 
 from fltutor.border import as_real
 from fltutor.errors import BudgetExceededError, InvalidParameterError
@@ -92,6 +94,9 @@ class PrivacyBudget:
         self._seeded_sampling = False
         self._rounds: Counter[float] = Counter()  # how many, by noise multiplier
         self._spent = epsilon_of_rounds({}, **self._settings, num_clients=num_clients)
+        plain = vars(self._spent)  # as text and floats of Python
+        self._settings = {name: plain[name] for name in self._settings}
+        self._named = {name: plain[name] for name in self._named}
 
     def __repr__(self) -> str:
         mark = "; a demonstration, seeded" if self.demonstration else ""
@@ -134,23 +139,42 @@ class PrivacyBudget:
             fltutor.errors.InvalidParameterError: the budget counts on Poisson sampling with ...
         """
         done = {"sampling": sampling, "sampling_rate": sampling_rate}
-        adjacency = self._settings["adjacency"]
-        if sampling == "fixed-size" and sampling_rate < 1 and adjacency != REPLACE_ONE:
-            raise InvalidParameterError(
-                "the run draws cohorts of a fixed size, so a client that stays away leaves its "
-                f"place to another, and the budget counts by {adjacency}: needed "
-                f"poisson_sampling=True, or a budget with adjacency={REPLACE_ONE!r}"
-            )
         counted_on = self._settings if self.rounds else self._settings | done | self._named
-        if not _covers(counted_on, done):
-            raise InvalidParameterError(
-                f"the budget counts on {_in_words(counted_on)}, and the run has {_in_words(done)}, "
-                "which costs more than would be charged: leave sampling and sampling_rate out of "
-                "a new budget, and the run fills them in"
-            )
+        luck = {name: counted_on[name] for name in done}
+        require_covered(replace(self._spent, **luck), sampling, sampling_rate)
         spent = epsilon_of_rounds(self._rounds, **counted_on)  # refuses what nobody can count
         self._settings, self._spent = counted_on, spent
-        self._seeded_sampling = seeded and not _for_certain(counted_on)
+        self._seeded_sampling = seeded and not _for_certain(spent)
+
+    @contextmanager
+    def matched(
+        self, sampling: str, sampling_rate: float, *, seeded: bool = False
+    ) -> Iterator[None]:
+        """Count within a ``with`` block as :meth:`match` says, and longer only if it charges.
+
+        So a run that is refused, or fails before its first charge, leaves no trace.
+
+        Args:
+            sampling, sampling_rate, seeded: As in :meth:`match`.
+
+        Raises:
+            InvalidParameterError: As :meth:`match`.
+
+        Example:
+            >>> budget = PrivacyBudget(6.0, delta=1e-3)
+            >>> with budget.matched("poisson", 0.1):
+            ...     print(budget.spent.sampling)
+            poisson
+            >>> budget.spent.sampling
+            'none'
+        """
+        before, rounds = (self._settings, self._spent, self._seeded_sampling), self.rounds
+        self.match(sampling, sampling_rate, seeded=seeded)
+        try:
+            yield
+        finally:
+            if self.rounds == rounds:
+                self._settings, self._spent, self._seeded_sampling = before
 
     def charge(self, noise_multiplier: float, *, demonstration: bool = False) -> PrivacySpent:
         """Pay for one more noisy sum, before it is released.
@@ -206,21 +230,47 @@ class PrivacyBudget:
         return epsilon_of_rounds(rounds_of, **self._settings)
 
 
-def _for_certain(settings: dict[str, Any]) -> bool:
+def require_covered(spent: PrivacySpent, sampling: str, sampling_rate: float) -> None:
+    """Refuse an epsilon that counts on more luck than there was.
+
+    Args:
+        spent: The epsilon, with the sampling that it counts on.
+        sampling: How clients were sampled: ``"none"``, ``"poisson"`` or ``"fixed-size"``.
+        sampling_rate: The probability with which a client took part in a round, 0 to 1.
+
+    Raises:
+        InvalidParameterError: If what was done costs more than was counted.
+
+    Example:
+        >>> spent = epsilon_of_rounds({1.0: 1}, delta=1e-3, sampling="poisson", sampling_rate=0.1)
+        >>> require_covered(spent, "poisson", 0.05)
+        >>> require_covered(spent, "none", 1.0)
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: the budget counts on Poisson sampling with rate ...
+    """
+    done = replace(spent, sampling=sampling, sampling_rate=sampling_rate)
+    if sampling == "fixed-size" and sampling_rate < 1 and spent.adjacency != REPLACE_ONE:
+        raise InvalidParameterError(
+            "the run draws cohorts of a fixed size, so a client that stays away leaves its "
+            f"place to another, and the budget counts by {spent.adjacency}: needed "
+            f"poisson_sampling=True, or a budget with adjacency={REPLACE_ONE!r}"
+        )
+    alike = spent.sampling == sampling
+    if not (_for_certain(spent) or (alike and spent.sampling_rate >= sampling_rate)):
+        raise InvalidParameterError(
+            f"the budget counts on {_in_words(spent)}, and the run has {_in_words(done)}, "
+            "which costs more than would be charged: leave sampling and sampling_rate out of "
+            "a new budget, give it to the run as budget=..., and the run fills them in"
+        )
+
+
+def _for_certain(spent: PrivacySpent) -> bool:
     """Whether everybody takes part in every round."""
-    return settings["sampling"] == "none" or settings["sampling_rate"] == 1
+    return spent.sampling == "none" or spent.sampling_rate == 1
 
 
-def _covers(counted_on: dict[str, Any], done: dict[str, Any]) -> bool:
-    """Whether the sampling that is counted on costs at least as much as the one that is done."""
-    alike = counted_on["sampling"] == done["sampling"]
-    return _for_certain(counted_on) or (
-        alike and counted_on["sampling_rate"] >= done["sampling_rate"]
-    )
-
-
-def _in_words(settings: dict[str, Any]) -> str:
-    if _for_certain(settings):
+def _in_words(spent: PrivacySpent) -> str:
+    if _for_certain(spent):
         return "every client in every round"
-    kind = {"poisson": "Poisson", "fixed-size": "fixed-size"}[settings["sampling"]]
-    return f"{kind} sampling with rate {settings['sampling_rate']:g}"
+    kind = {"poisson": "Poisson", "fixed-size": "fixed-size"}[spent.sampling]
+    return f"{kind} sampling with rate {spent.sampling_rate:g}"
