@@ -7,18 +7,21 @@ from functools import partial
 import dp_accounting
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import stats
 
-from fltutor.aggregation import AdaptiveClip, dp_mean, split_noise
+from fltutor.aggregation import AdaptiveClip, distributed_dp_mean, dp_mean, split_noise
+from fltutor.aggregation.private import _grid_of
+from fltutor.crypto.paillier import PACKED_GRID
 from fltutor.data import load_digits, partition_iid
 from fltutor.errors import BudgetExceededError, InvalidParameterError, ProtocolAbort
+from fltutor.fixed_point import DEFAULT_GRID, FixedPoint
 from fltutor.models import mlp
 from fltutor.privacy.accounting import budget_curve
 from fltutor.privacy.budget import PrivacyBudget
-from fltutor.protocols import encrypted_sum, plain_sum, secagg_sum
+from fltutor.protocols import encrypted_sum, paillier_sum, plain_sum, secagg_sum
 from fltutor.simulation import run_federated
 from fltutor.transcript import Phase
 from fltutor.vectors import clip_by_norm, row_norms
@@ -598,3 +601,151 @@ def test_noise_needs_a_generator_or_none(rng):
             UPDATES, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=6, rng=rng, budget=budget
         )
     assert budget.rounds == 0
+
+
+# --- rows over a grid ---------------------------------------------------------------------------
+
+COARSE, TINY = FixedPoint(fraction_bits=16, bits=40), FixedPoint(fraction_bits=8, bits=32)
+
+
+def by_lambda(grid):
+    return lambda vectors, dropped: secagg_sum(vectors, dropped, threshold=1, grid=grid)
+
+
+def by_default_in_the_body(vectors, dropped=None):
+    return secagg_sum(vectors, dropped, threshold=1)
+
+
+GRIDS = {
+    "default": (partial(secagg_sum, threshold=1), DEFAULT_GRID),
+    "coarse": (partial(partial(secagg_sum, threshold=1), grid=COARSE), COARSE),
+    "tiny": (partial(secagg_sum, threshold=1, grid=TINY), TINY),
+    "closure": (by_lambda(COARSE), COARSE),
+    "global": (by_default_in_the_body, DEFAULT_GRID),
+    "paillier": (paillier_sum, PACKED_GRID),
+    "paillier on a fine grid": (partial(paillier_sum, grid=DEFAULT_GRID), DEFAULT_GRID),
+}
+
+
+def received(sum_protocol, grid, updates, weights=None, **settings):
+    """The rows as the sum counts them: after the protocol rounded them to its grid."""
+    rows = []
+
+    def watched(vectors, dropped=None, *, grid=grid):
+        rows.append(np.rint(np.asarray(vectors, np.float64) / grid.resolution))
+        return plain_sum(vectors, dropped)
+
+    if sum_protocol is not None:  # the same grid, found in the protocol itself
+        assert _grid_of(sum_protocol) == grid
+    dp_mean(updates, weights, sum_protocol=watched, **settings, **NO_NOISE)
+    return rows[0]
+
+
+def squared_steps(row):
+    return sum(int(step) ** 2 for step in row)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+@pytest.mark.parametrize("adaptive", [False, True], ids=["fixed", "adaptive"])
+def test_rows_obey_the_norm_as_a_grid_receives_them(name, adaptive):
+    sum_protocol, grid = GRIDS[name]
+    rng, step = np.random.default_rng(3), grid.resolution
+    for updates, clip_norm in (
+        (np.full((1, 400), 0.6 * step), 0.6 * step * 20),  # all rounded up: 1.667 times as long
+        (rng.normal(size=(3, 20_000)).astype(np.float32), 1.0),
+        (rng.uniform(0.9, 1.1, size=(2, 300)), 1 / 3),
+        (np.full((1, 3), 1.0), 0.4 * step),  # less than a step is nothing
+    ):
+        settings = {"clip_norm": AdaptiveClip(clip_norm) if adaptive else clip_norm}
+        rows = received(sum_protocol, grid, updates, expected_cohort=3, **settings)
+        bound = (Fraction(clip_norm) / Fraction(step)) ** 2
+        for row in rows:
+            assert squared_steps(row[: updates.shape[1]]) <= bound
+            assert not adaptive or abs(row[-1]) * step <= 0.5
+
+
+def test_a_shortened_row_stays_near_where_the_grid_is_fine():
+    updates = np.random.default_rng(5).normal(size=(2, 2000))
+    rows = received(None, DEFAULT_GRID, updates, expected_cohort=2, clip_norm=1.0)
+    clipped = clip_by_norm(updates, 1.0)
+    np.testing.assert_allclose(rows * DEFAULT_GRID.resolution, clipped, atol=2.1 * 2.0**-24)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(
+        np.float32, st.tuples(st.just(2), st.integers(1, 40)), elements=st.floats(-9, 9, width=32)
+    ),
+    st.floats(1e-3, 9),
+    st.integers(0, 30),
+    st.floats(0, 1),
+)
+def test_no_row_on_any_grid_is_longer_than_what_is_charged_for(updates, clip_norm, bits, share):
+    grid = FixedPoint(fraction_bits=bits, bits=bits + 10)
+    bounded = {"clip_norm": clip_norm, "max_weight": 1.0, "expected_shares": 2}
+    for row in received(None, grid, updates, [share, 1.0], **bounded):
+        assert squared_steps(row) <= (Fraction(clip_norm) / Fraction(grid.resolution)) ** 2
+
+
+def test_the_sum_over_a_grid_is_the_one_that_is_sent():
+    updates = np.full((4, 400), 0.6 * COARSE.resolution)
+    clip_norm = 0.6 * COARSE.resolution * 20
+    settings = {"clip_norm": clip_norm, "expected_cohort": 4} | NO_NOISE
+    over = dp_mean(updates, sum_protocol=partial(secagg_sum, threshold=3, grid=COARSE), **settings)
+    assert np.linalg.norm(over.update) <= clip_norm  # 1.667 times as long before
+
+
+# --- marks, and what is refused before the charge -----------------------------------------------
+
+
+def test_what_is_spent_is_a_demonstration_if_an_earlier_round_was():
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    private = partial(
+        dp_mean, UPDATES, clip_norm=1.0, noise_multiplier=1.0, expected_cohort=6, budget=budget
+    )
+    assert not private().demonstration
+    assert private(rng=np.random.default_rng(0)).demonstration
+    assert private().demonstration  # its epsilon counts the seeded round, too
+    assert not private(budget=PrivacyBudget(100.0, delta=1e-3)).demonstration
+    distributed = partial(
+        distributed_dp_mean,
+        UPDATES,
+        clip_norm=1.0,
+        noise_multiplier=1.0,
+        expected_cohort=6,
+        threshold=4,
+    )
+    assert distributed(budget=budget).demonstration
+    assert not distributed(budget=PrivacyBudget(100.0, delta=1e-3)).demonstration
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sum_protocol": "secagg"}, "sum_protocol must be a function .* got str"),
+        ({"sum_protocol": None}, "sum_protocol must be a function .* got NoneType"),
+        ({"budget": 5.0}, "budget must be of class PrivacyBudget"),
+        ({"budget": 0}, "budget must be of class PrivacyBudget"),
+        ({"expected_cohort": 1e-320}, "averages beyond 1e"),
+        ({"clip_norm": 1e308}, "averages beyond 1e"),
+        ({"clip_norm": AdaptiveClip(1e305)}, "averages beyond 1e"),
+        ({"clip_norm": 1e299, "noise_multiplier": 100.0}, "averages beyond 1e"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_summed_is_refused_before_it_is_charged(change, message):
+    budget = PrivacyBudget(100.0, delta=1e-3)
+    settings = {"clip_norm": 1.0, "noise_multiplier": 1.0, "expected_cohort": 6, "budget": budget}
+    with pytest.raises(InvalidParameterError, match=message):
+        dp_mean(UPDATES, **settings | change)
+    assert budget.rounds == 0
+
+
+@pytest.mark.parametrize(
+    "number",
+    [np.float16(0.5005), np.float32(0.7), np.int8(100), np.uint8(128), np.longdouble("0.6"), 7],
+    ids=repr,
+)
+def test_split_noise_takes_numbers_of_any_precision(number):
+    assert split_noise(1.0, number) == split_noise(1.0, float(number))
+    assert type(split_noise(1.0, number)) is float

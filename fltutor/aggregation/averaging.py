@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fltutor.border import as_array, not_finite
-from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.errors import FltutorError, InvalidParameterError, InvalidUpdateError
 from fltutor.privacy.accounting import PrivacySpent
 from fltutor.protocols.arrivals import WeightedRows
 from fltutor.protocols.plain import plain_sum
@@ -27,7 +27,8 @@ class AggregateResult:
         update: The aggregated vector, float64, shape (d,).
         included: The clients whose rows are in it, ascending.
         transcript: Every message of the protocol that added the rows.
-        demonstration: True if the noise in ``update`` came from a seeded generator.
+        demonstration: True if the noise in ``update`` came from a seeded generator, or if
+            ``spent`` counts a round whose noise or sampling did.
         clip_norm: The L2 norm that rows were clipped to; None if they were not.
         spent: What the privacy budget says after the round; None without a budget.
     """
@@ -228,7 +229,12 @@ def _survives(weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
 def _weighted_mean(
     clients: Sequence[Sequence[Any]], weights: Sequence[float], name: str
 ) -> list[np.ndarray]:
-    if not len(clients):
+    clients = _as_list(name, clients, InvalidParameterError)
+    clients = [
+        _as_list(f"{name} of client {client}", tensors, InvalidUpdateError)
+        for client, tensors in enumerate(clients)
+    ]
+    if not clients:
         raise InvalidParameterError(f"{name} must hold at least one client, got none")
     weights = _checked_weights(weights, len(clients))
     shares = weights / weights.sum()
@@ -253,7 +259,10 @@ def _weighted_mean(
                     f"{where}: shape {tensor.shape}, needed {first[position].shape}"
                 )
             if tensor.dtype.kind not in "iuf":
-                raise InvalidUpdateError(f"{where}: dtype {tensor.dtype}, needed numbers")
+                hint = ": cast it to float32" if tensor.dtype.name == "bfloat16" else ""
+                raise InvalidUpdateError(
+                    f"{where}: dtype {tensor.dtype}, needed integers or floats of NumPy{hint}"
+                )
             if bad := not_finite(tensor):
                 raise InvalidUpdateError(f"{where}: holds {bad}")
             with np.errstate(over="ignore"):  # named below
@@ -267,6 +276,18 @@ def _weighted_mean(
         if bad := not_finite(average):
             raise InvalidUpdateError(f"the mean of tensor {position} of all clients is {bad}")
     return averages
+
+
+def _as_list(name: str, entries: Any, error: type[FltutorError]) -> list:
+    """The clients, or the tensors of one, in a list; a generator is read."""
+    no_list = isinstance(entries, str | bytes | Mapping) or not isinstance(entries, Iterable)
+    if no_list:
+        model = ": write model.get_weights()" if hasattr(entries, "get_weights") else ""
+        raise error(f"{name} must be a list, got {type(entries).__name__}{model}")
+    try:
+        return list(entries)
+    except TypeError:  # a tensor or an array of one number
+        raise error(f"{name} must be a list, got a single number") from None
 
 
 def _as_tensor(where: str, tensor: Any) -> np.ndarray:

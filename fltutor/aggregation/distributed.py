@@ -141,7 +141,7 @@ def distributed_dp_mean(
         result.total / expected_cohort,
         result.included,
         result.transcript,
-        demonstration=rng is not None,
+        demonstration=rng is not None or (budget is not None and budget.demonstration),
         clip_norm=float(clip_norm),
         spent=spent,
     )

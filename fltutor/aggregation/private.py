@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from fltutor.aggregation.arguments import bound_in
 from fltutor.aggregation.averaging import AggregateResult, SumProtocol, finite_weights
-from fltutor.border import as_real
+from fltutor.border import as_kind, as_real
 from fltutor.errors import InvalidParameterError
+from fltutor.fixed_point import FixedPoint
 from fltutor.privacy.budget import PrivacyBudget
 from fltutor.privacy.mechanisms import gaussian_mechanism
 from fltutor.protocols.plain import plain_sum
 from fltutor.transcript import Phase, SumResult, Transcript, uploaders
 from fltutor.vectors import as_updates, clip_by_norm, row_norms
+
+_LARGEST = 1e300  # leaves room for a sum of 1e8 clients
 
 
 class AdaptiveClip:
@@ -137,17 +142,14 @@ def split_noise(noise_multiplier: float, bit_noise: float) -> float:
         Andrew et al., NeurIPS 2021, Theorem 1. https://arxiv.org/abs/1905.03871
     """
     noise_multiplier = as_real("noise_multiplier", noise_multiplier, above=0)
-    if (
-        not noise_multiplier / 2
-        < as_real("bit_noise", bit_noise, least=-np.inf, most=np.inf)
-        < np.inf
-    ):
+    checked = as_real("bit_noise", bit_noise, least=-np.inf, most=np.inf)
+    if not noise_multiplier / 2 < checked < np.inf:
         raise InvalidParameterError(
             f"bit_noise must be finite and above half the noise multiplier, "
             f"{noise_multiplier / 2:g}, got {bit_noise}: the bit alone would cost more than the "
             "round may"
         )
-    ratio = noise_multiplier / (2 * bit_noise)
+    ratio = noise_multiplier / (2 * checked)
     return noise_multiplier / math.sqrt((1 - ratio) * (1 + ratio))
 
 
@@ -193,7 +195,12 @@ def dp_mean(
             of those who came would tell about them.
         budget: Charged for the round before anything is summed. A round that fails after
             that, such as a protocol that aborts, stays charged.
-        sum_protocol: How the rows are added, from :mod:`fltutor.protocols`.
+        sum_protocol: How the rows are added, from :mod:`fltutor.protocols`. Where it rounds to
+            a grid, as ``secagg_sum`` and ``paillier_sum`` do, rows are rounded before, and what
+            that made too long is shortened. On a grid with steps near ``clip_norm / sqrt(d)``
+            this costs much of the update. A grid shows if it is an argument, a default, in a
+            closure or a global name of ``sum_protocol``; one made in its body does not. Nor is
+            the error of ``ckks_sum`` counted, of up to its resolution in each coordinate.
         dropped: The phase in which a client leaves, by client number.
         rng: None draws noise from the operating system. A seeded generator marks the
             result as a demonstration.
@@ -206,7 +213,8 @@ def dp_mean(
 
     Raises:
         InvalidParameterError: If weights come without a bound, or a parameter is out of range.
-            Nothing is charged then.
+            Nothing is charged then. What ``sum_protocol`` refuses, such as a threshold bound
+            inside it, shows only when it runs: that round stays charged.
         InvalidUpdateError: If ``updates`` is no float matrix.
         BudgetExceededError: If the budget does not allow the round; nothing is summed then.
 
@@ -237,11 +245,21 @@ def dp_mean(
         )
 
     add_noise(np.zeros(0), clip_norm, noise_multiplier)  # refuses what is out of range
+    _require_range(clip_norm * max(1.0, noise_multiplier), divisor)
+    budget = None if budget is None else as_kind("budget", budget, PrivacyBudget)
+    if not callable(sum_protocol):
+        raise InvalidParameterError(
+            "sum_protocol must be a function such as plain_sum or secagg_sum, got "
+            f"{type(sum_protocol).__name__}"
+        )
+    grid = _grid_of(sum_protocol)
     noise_of_updates, bit_noise = noise_multiplier, 0.0
     if adaptive:
         noise_of_updates, bit_noise = adaptive.split(noise_multiplier, divisor)
     present = uploaders(len(updates), dropped)
-    spent = budget and budget.charge(noise_multiplier, demonstration=rng is not None)
+    spent = None
+    if budget is not None:
+        spent = budget.charge(noise_multiplier, demonstration=rng is not None)
 
     if present:
         usable = np.isfinite(updates).all(axis=1, keepdims=True)
@@ -249,6 +267,8 @@ def dp_mean(
         clipped = clip_by_norm(updates, clip_norm)
         sent = clipped.dtype  # shares are at most 1: rounding does not lengthen a row again
         rows = shares[:, None] * clipped
+        if grid is not None:
+            rows, sent = _on_grid(rows, grid, clip_norm), np.float64
         if adaptive:
             bits = row_norms(updates) <= clip_norm
             rows = np.column_stack([rows, shares * (bits - 0.5)])
@@ -266,10 +286,46 @@ def dp_mean(
         noisy.value / divisor,
         result.included,
         result.transcript,
-        noisy.demonstration,
+        noisy.demonstration or (budget is not None and budget.demonstration),
         clip_norm,
         spent,
     )
+
+
+def _grid_of(sum_protocol: SumProtocol) -> FixedPoint | None:
+    """The grid that a protocol rounds rows to, if it has one; the coarsest, if it is in doubt."""
+    try:
+        grid = inspect.signature(sum_protocol).parameters["grid"].default
+    except (KeyError, TypeError, ValueError):
+        grid = None
+    if isinstance(grid, FixedPoint):
+        return grid
+    found = [each for _, each in bound_in(sum_protocol) if isinstance(each, FixedPoint)]
+    return max(found, key=lambda each: each.resolution, default=None)
+
+
+def _on_grid(rows: np.ndarray, grid: FixedPoint, clip_norm: float) -> np.ndarray:
+    """Round rows to the grid, and then shorten those that this made longer than the norm.
+
+    A shortened row loses up to a step in each coordinate, so that on a grid whose steps are
+    longer than ``clip_norm / sqrt(d)`` little may be left of it.
+    """
+    steps = np.rint(rows.astype(np.float64) / grid.resolution)
+    rounding = (rows.shape[1] + 4) * 2.0**-52  # of a norm in float64, and more than that
+    longest = clip_norm / grid.resolution * (1 - rounding)
+    for row in steps:
+        while (length := np.linalg.norm(row)) > longest:
+            row[:] = np.trunc(row * (longest / length))
+    return steps * grid.resolution
+
+
+def _require_range(scale: float, divisor: float) -> None:
+    """Refuse, before anything is charged, a mean that float64 could not hold."""
+    if not max(scale, scale / divisor) <= _LARGEST:
+        raise InvalidParameterError(
+            f"clip_norm, noise_multiplier and the expected number of clients, {divisor:g}, give "
+            f"averages beyond {_LARGEST:g}: needed a smaller norm or noise, or more clients"
+        )
 
 
 def _shares(
