@@ -17,16 +17,16 @@ gradients. :func:`control_changes` is the other half of SCAFFOLD.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from fltutor.border import as_array, as_generator, as_real, as_whole
+from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole
 from fltutor.data import as_examples, as_labels, as_parts
 from fltutor.errors import InvalidParameterError
-from fltutor.models import architecture, checked_params, logits
+from fltutor.models import architecture, checked_params, logits, require_known_words
 from fltutor.tensorflow_quietly import compile_once, keras, tf
 
 BLOCK = 16
@@ -118,7 +118,7 @@ def train_client(
         x: Inputs of all examples, shape (N, ...).
         y: Labels, whole numbers from 0 to the model's outputs - 1, shape (N,).
         batches: This client's batches, shape (steps, batch_size), from :func:`local_batches`.
-        learning_rate: Step size.
+        learning_rate: Step size, finite in float32; 0 takes no step.
         proximal_mu: As in :func:`train_cohort`.
         correction: Added to every gradient, shape (d,), as in :func:`train_cohort`.
 
@@ -132,7 +132,8 @@ def train_client(
     learning_rate, proximal_mu = _checked_step(learning_rate, proximal_mu)
     params, x, y, [batches], _ = _checked(model, params, x, y, [batches])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float32")
-    correction = checked_params(model, 0 * params if correction is None else correction)
+    correction = 0 * params if correction is None else correction
+    correction = checked_params(model, correction, "correction")
     weights = tf.constant(params)
     for batch in batches:
         examples = batch[batch >= 0]
@@ -177,7 +178,7 @@ def train_cohort(
         x: Inputs of all examples, shape (N, ...).
         y: Labels, whole numbers from 0 to the model's outputs - 1, shape (N,).
         batches: One array per client, shape (steps, batch_size), from :func:`local_batches`.
-        learning_rate: Step size.
+        learning_rate: Step size, finite in float32; 0 takes no step.
         proximal_mu: FedProx: each client minimises its loss plus
             mu / 2 times the squared distance to ``params``. At least 0; 0 is FedAvg. A step
             is stable only while ``learning_rate * proximal_mu`` is below 2.
@@ -252,13 +253,15 @@ def control_changes(
         Karimireddy et al., ICML 2020, Algorithm 1 and equation 4, option II.
         https://arxiv.org/abs/1910.06378
     """
-    updates, control = as_array("updates", updates), as_array("control", control)
+    updates = as_numbers("updates", updates, finite=False)
+    control = as_numbers("control", control, finite=False)
     if updates.ndim != 2 or control.shape != updates.shape[1:]:
         raise InvalidParameterError(
             f"updates and control must have shapes (n, d) and (d,), got {updates.shape} and "
             f"{control.shape}"
         )
-    if np.shape(num_steps) != (len(updates),) or not np.all(np.asarray(num_steps) > 0):
+    num_steps = as_numbers("num_steps", num_steps)
+    if num_steps.shape != (len(updates),) or not np.all(num_steps > 0):
         raise InvalidParameterError(
             f"num_steps must hold a positive number for each of {len(updates)} clients, "
             f"got {num_steps}"
@@ -305,7 +308,12 @@ def cohort_gradients(
 
 
 def _checked_step(learning_rate: float, proximal_mu: float) -> tuple[float, float]:
-    return as_real("learning_rate", learning_rate), as_real("proximal_mu", proximal_mu, least=0)
+    """Both as float32 can hold them; a negative rate would climb."""
+    most = float(np.finfo(np.float32).max)
+    return (
+        as_real("learning_rate", learning_rate, least=0, most=most),
+        as_real("proximal_mu", proximal_mu, least=0, most=most),
+    )
 
 
 def _checked(
@@ -318,11 +326,18 @@ def _checked(
     batches = _as_batches(batches, len(x))
     what = architecture(model, x, batches[0].shape[1] if batches else 1)
     y = as_labels("y", y, num_classes=what.num_outputs, num_examples=len(x))
+    if what.num_words is not None and batches:
+        used = np.unique(np.concatenate([batch.ravel() for batch in batches]))
+        require_known_words(what.num_words, x, used[used >= 0])
     return checked_params(model, params), x, y, batches, what.digest
 
 
 def _as_batches(batches: Sequence, num_examples: int) -> list[np.ndarray]:
     """Batches of all clients, each an array of whole numbers, shape (steps, batch_size)."""
+    if not isinstance(batches, Iterable):
+        raise InvalidParameterError(
+            f"batches must be a list with the batches of each client, got {type(batches).__name__}"
+        )
     checked = [as_array(f"the batches of client {c}", batch) for c, batch in enumerate(batches)]
     for client, batch in enumerate(checked):
         if batch.ndim != 2 or batch.shape[1] != checked[0].shape[1]:
@@ -348,6 +363,13 @@ def _as_rows(name: str, rows: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         raise InvalidParameterError(
             f"{name} must have shape {shape}, a row of real numbers per client, got {rows.shape} "
             f"and dtype {rows.dtype}"
+        )
+    with np.errstate(over="ignore"):
+        beyond = np.isfinite(rows) & ~np.isfinite(rows.astype(np.float32))
+    if beyond.any():
+        client, coordinate = np.argwhere(beyond)[0]
+        raise InvalidParameterError(
+            f"{name} must be finite in float32, got {rows[client, coordinate]} for client {client}"
         )
     return rows
 

@@ -8,13 +8,13 @@ its weights. A model that was found fit is asked again once something in it has 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from fltutor.border import as_array
+from fltutor.border import as_array, as_whole, shown
 from fltutor.data import as_examples
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
 from fltutor.fingerprints import Fingerprint, Notes, graph_digest
@@ -40,10 +40,17 @@ def mlp(
         hidden: Width of each hidden layer; ``()`` is softmax regression.
         seed: Seed of the initial weights; equal seeds give equal models.
 
+    Raises:
+        InvalidParameterError: If a size is no whole number of at least 1, or ``hidden`` no list.
+
     Example:
         >>> mlp(64, 10).count_params()
         2410
     """
+    num_features = as_whole("num_features", num_features, least=1)
+    num_classes = as_whole("num_classes", num_classes, least=1)
+    seed = as_whole("seed", seed, least=0)
+    hidden = _as_sizes("hidden", hidden)
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(hidden) + 1).tolist())
     layers = [keras.Input((num_features,), dtype="float32")]
     layers += [
@@ -70,10 +77,18 @@ def cnn(
         filters: Filters of each 3x3 convolution, each followed by 2x2 pooling.
         seed: Seed of the initial weights.
 
+    Raises:
+        InvalidParameterError: If a size is no whole number of at least 1, ``filters`` no list,
+            or the side too short to be halved once per entry of ``filters``.
+
     Example:
         >>> cnn(8, 10).output_shape
         (None, 10)
     """
+    filters = _as_sizes("filters", filters)
+    side = as_whole("side", side, least=2 ** len(filters))
+    num_classes = as_whole("num_classes", num_classes, least=1)
+    seed = as_whole("seed", seed, least=0)
     seeds = iter(np.random.SeedSequence(seed).generate_state(len(filters) + 1).tolist())
     layout = {"data_format": "channels_last", "dtype": "float32"}  # whatever Keras is set to
     layers = [
@@ -95,6 +110,15 @@ def cnn(
         ]
     layers += [keras.layers.Flatten(**layout), _logits(num_classes, next(seeds))]
     return _in_float32(layers)
+
+
+def _as_sizes(name: str, sizes: Any) -> list[int]:
+    """Whole numbers of at least 1, in a list."""
+    if not isinstance(sizes, Iterable) or isinstance(sizes, str | bytes | dict):
+        raise InvalidParameterError(
+            f"{name} must be a list of sizes such as ({shown(sizes)},), got {shown(sizes)}"
+        )
+    return [as_whole(f"{name}[{i}]", size, least=1) for i, size in enumerate(sizes)]
 
 
 def _in_float32(layers: list) -> keras.Model:
@@ -212,10 +236,12 @@ class Architecture:
     Attributes:
         digest: Equal for models that compute the same, such as two of one recipe.
         num_outputs: How many logits there are for an example.
+        num_words: How many words an Embedding has that reads the examples; None without one.
     """
 
     digest: bytes
     num_outputs: int
+    num_words: int | None = None
 
 
 def require_trainable_by_sgd(model: keras.Model, x: np.ndarray | None = None) -> None:
@@ -226,16 +252,19 @@ def require_trainable_by_sgd(model: keras.Model, x: np.ndarray | None = None) ->
 
     Args:
         model: A Keras model of one input and one output.
-        x: Examples that it is to learn from, shape (N, ...); the first few are tried. None
-            tries zeros and ones, where the model tells its shapes.
+        x: Examples that it is to learn from, shape (N, ...); the first few are tried, and all
+            are looked at where they are words. None tries zeros and ones, where the model
+            tells its shapes.
 
     Raises:
         UnsupportedModelError: If the model has no weights yet; if a call reads or changes
             variables that are not trained (BatchNormalization, Dropout, a frozen layer), draws
-            random numbers, or leaves losses of its own; if a weight has a regularizer or
+            random numbers, or leaves losses of its own; if what it says of an example depends
+            on the other examples of the batch; if a weight has a regularizer or
             constraint; if a layer does not compute in float32 or expects channels before
             pixels; if the outputs are probabilities, or not one row of at least two logits per
             example; or if it cannot be called on such examples. The text names the layer.
+        InvalidParameterError: As :func:`require_known_words`.
 
     Example:
         >>> layers = [keras.Input((4,)), keras.layers.Dropout(0.5, name="drop")]
@@ -245,7 +274,8 @@ def require_trainable_by_sgd(model: keras.Model, x: np.ndarray | None = None) ->
     """
     notes = _notes_on(model)
     if x is not None:
-        _known(model, notes, as_examples("x", x), _FEW)
+        x = as_examples("x", x)
+        require_known_words(_known(model, notes, x, _FEW).num_words, x)
     elif not notes.known and (made_up := _made_up_examples(model)) is not None:
         _known(model, notes, made_up, _FEW)
 
@@ -264,12 +294,44 @@ def architecture(model: keras.Model, x: np.ndarray, batch_size: int) -> Architec
     return _known(model, _notes_on(model), x, batch_size)
 
 
+def require_known_words(
+    num_words: int | None, x: np.ndarray, examples: np.ndarray | None = None
+) -> None:
+    """Refuse words that an Embedding does not have: a compiled step would train without them.
+
+    Args:
+        num_words: Of :class:`Architecture`; None asks for nothing.
+        x: Numbers of words, shape (N, ...).
+        examples: Which examples are looked at; None takes all.
+
+    Raises:
+        InvalidParameterError: If a word is negative or too large. The text names the example.
+
+    Example:
+        >>> require_known_words(10, np.array([[3, 9], [0, 10]]))
+        Traceback (most recent call last):
+        fltutor.errors.InvalidParameterError: example 1 of x holds the word 10, and the Embedding...
+    """
+    if num_words is None:
+        return
+    examples = np.arange(len(x)) if examples is None else examples
+    words = x[examples].reshape(len(examples), -1)
+    known = (words >= 0) & (words < num_words)
+    if not known.all():
+        row, place = np.argwhere(~known)[0]
+        raise InvalidParameterError(
+            f"example {examples[row]} of x holds the word {words[row, place]}, and the Embedding "
+            f"of the model knows words from 0 to {num_words - 1}"
+        )
+
+
 def _known(model: keras.Model, notes: Notes, x: np.ndarray, batch_size: int) -> Architecture:
     shape, dtype = (batch_size, *np.shape(x)[1:]), x.dtype
     if (shape, dtype) not in notes.known:
         found = _traced(model, shape, dtype)
         if not notes.known:
             _require_logits(model, x)
+            _require_rows_apart(model, x)
         notes.known[shape, dtype] = found
         notes.fingerprint = Fingerprint(model)
     return notes.known[shape, dtype]
@@ -387,7 +449,21 @@ def _traced(model: keras.Model, shape: tuple[int, ...], dtype: Any) -> Architect
             "a call of the model leaves losses of its own (model.losses), which local SGD on the "
             f"cross-entropy would leave out: remove {_loss_to_remove(model)}"
         )
-    return Architecture(graph_digest(written.graph), _num_outputs(seen["outputs"], shape[0]))
+    num_outputs = _num_outputs(seen["outputs"], shape[0])
+    return Architecture(graph_digest(written.graph), num_outputs, _num_words(model))
+
+
+def _num_words(model: keras.Model) -> int | None:
+    """The vocabulary of an Embedding that reads the examples as they come, where there is one."""
+    inputs = getattr(model, "inputs", None) or []
+    for layer in model.layers:
+        read = [tensor for node in layer._inbound_nodes for tensor in node.input_tensors]
+        if any(tensor is given for tensor in read for given in inputs):
+            if isinstance(layer, keras.layers.Embedding):
+                return layer.input_dim
+            if isinstance(layer, keras.Model) and (inside := _num_words(layer)) is not None:
+                return inside
+    return None
 
 
 def _require_stateless(model: keras.Model, seen: dict[str, Any], graph: Any) -> None:
@@ -439,9 +515,7 @@ def _num_outputs(outputs: Any, batch_size: int) -> int:
 
 def _require_logits(model: keras.Model, x: np.ndarray) -> None:
     """Refuse probabilities: rows that are never negative and add up to one, for any weights."""
-    few = np.asarray(x[:_FEW])
-    usable = np.isfinite(few).reshape(len(few), -1).all(axis=1)
-    few = few[usable] if usable.any() else np.zeros_like(few)
+    few = _finite_few(x)
     rng, size = np.random.default_rng(0), params_spec(model).size
     for training in (True, False):
         rows = [
@@ -455,6 +529,39 @@ def _require_logits(model: keras.Model, x: np.ndarray) -> None:
                 f"the model returns probabilities, and the loss applies the softmax itself: "
                 f"{_softmax_to_remove(model)}, so that it returns logits"
             )
+
+
+def _require_rows_apart(model: keras.Model, x: np.ndarray) -> None:
+    """Refuse a layer that looks across the batch: padding would get into what it computes.
+
+    An example is asked about among others, and with itself alone, twice. A rounding differs,
+    so that only a clear difference at any weights counts.
+    """
+    few = _finite_few(x)
+    among = np.resize(few, (_FEW, *few.shape[1:]))
+    rng, size = np.random.default_rng(1), params_spec(model).size
+    for _ in range(2):
+        params = 0.1 * rng.standard_normal(size, np.float32)
+        together = logits(model, params, among, training=True).numpy()
+        alone = [
+            logits(model, params, np.repeat(among[row : row + 1], 2, axis=0), training=True).numpy()
+            for row in (0, _FEW - 1)
+        ]
+        with np.errstate(invalid="ignore"):
+            gap = np.abs(np.stack(alone) - together[[0, _FEW - 1]][:, None])
+        if not gap.max() > 1e-3 * np.abs(together).max():  # NaN says nothing
+            return
+    raise UnsupportedModelError(
+        f"what the model {model.name} says of an example depends on the other examples of its "
+        "batch, and on padding: let each layer compute every example by itself"
+    )
+
+
+def _finite_few(x: np.ndarray) -> np.ndarray:
+    """The first examples without those that are not finite, or zeros."""
+    few = np.asarray(x[:_FEW])
+    usable = np.isfinite(few).reshape(len(few), -1).all(axis=1)
+    return few[usable] if usable.any() else np.zeros_like(few)
 
 
 def _softmax_to_remove(model: keras.Model) -> str:

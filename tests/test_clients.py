@@ -28,7 +28,7 @@ from fltutor.clients import (
 from fltutor.data import Dataset, load_digits, load_mnist, partition_dirichlet, partition_iid
 from fltutor.errors import InvalidParameterError, UnsupportedModelError
 from fltutor.models import cnn, get_params, mlp, params_spec, set_params
-from fltutor.simulation import run_federated
+from fltutor.simulation import evaluate, run_federated
 from fltutor.tensorflow_quietly import keras, num_compiled, tf
 from fltutor.vectors import unflatten
 
@@ -391,6 +391,11 @@ def test_fedprox_moves_the_fixed_point_and_does_not_mend_it():
         (np.ones((1, 3)), np.ones(1), [1], 0.1, "updates and control must have shapes"),
         (np.ones((2, 3)), np.ones(3), [1], 0.1, "num_steps must hold a positive number for each"),
         (np.ones((2, 3)), np.ones(3), [1, 0], 0.1, "num_steps must hold a positive number"),
+        (np.ones((1, 3)), np.ones(3), [np.inf], 0.1, "num_steps must be finite, got Inf"),
+        (np.ones((1, 3)), np.ones(3), [np.nan], 0.1, "num_steps must be finite, got NaN"),
+        (np.ones((1, 3)), np.ones(3), ["a"], 0.1, "num_steps must hold real numbers"),
+        (np.ones((2, 3)), np.ones(3), [[1], [1, 2]], 0.1, "num_steps must be one array"),
+        (np.ones((1, 3)) > 0, np.ones(3), [1], 0.1, "updates must hold real numbers, got .* bool"),
         (
             np.ones((1, 3)),
             np.ones(3),
@@ -470,7 +475,12 @@ KINDS = ["dense", "convolution", "embedding", "LSTM", "GRU", "shared layer",
 def spoil(setting, keep, value):
     """The examples, all but those of one client ruined."""
     x = setting.data.x.copy()
-    x[~np.isin(np.arange(len(x)), keep)] = 2**31 - 1 if x.dtype.kind == "i" else value
+    others = ~np.isin(np.arange(len(x)), keep)
+    if x.dtype.kind == "i":  # other words for others, and no word where nobody looks
+        x[others] = (x[others] + 4) % 9
+        x[0] = x[0] if 0 in keep else 2**31 - 1
+    else:
+        x[others] = value
     return x
 
 
@@ -825,10 +835,55 @@ def test_batches_that_name_no_examples_are_refused(digits_mlp, wrong):
         digits_mlp.cohort([np.zeros((2, BATCH), np.int32), wrong])
 
 
-@pytest.mark.parametrize("rate", [np.nan, np.inf, -np.inf])
-def test_rates_that_are_not_finite_are_refused(digits_mlp, rate):
-    with pytest.raises(InvalidParameterError, match=f"learning_rate must be finite, got {rate}"):
-        digits_mlp.cohort(digits_mlp.batches([5]), rate)
+@pytest.mark.parametrize("rate", [np.nan, np.inf, -np.inf, -0.1, -1e-300, 1e39])
+def test_rates_that_climb_or_that_float32_cannot_hold_are_refused(digits_mlp, rate):
+    for train in training_ways(digits_mlp, learning_rate=rate)[:2]:
+        with pytest.raises(InvalidParameterError, match="learning_rate must be at least 0") as e:
+            train()
+        assert str(e.value).endswith(f"got {rate}")
+
+
+def test_a_pull_or_a_correction_that_float32_cannot_hold_is_refused_by_name(digits_mlp):
+    batches, size = digits_mlp.batches([5, 5]), len(digits_mlp.params)
+    with pytest.raises(InvalidParameterError, match=r"proximal_mu must be .* got 1e.39"):
+        digits_mlp.cohort(batches, proximal_mu=1e39)
+    corrections = np.zeros((2, size))
+    corrections[1, 7] = 1e39
+    with pytest.raises(InvalidParameterError, match=r"corrections must .* got 1e.39 for client 1"):
+        digits_mlp.cohort(batches, corrections=corrections)
+    with pytest.raises(
+        InvalidParameterError, match=r"^correction must .* got 1e.39 at coordinate 7"
+    ):
+        digits_mlp.one_by_one(batches[1:], corrections=corrections[1:])
+
+
+@pytest.mark.parametrize("word", [9, -1, 2**31 - 1, -(2**31)])
+@pytest.mark.parametrize("kind", ["embedding", "LSTM", "inside"])
+def test_words_beyond_the_vocabulary_are_named_by_their_example(kind, word):
+    setting = small("embedding" if kind == "inside" else kind)
+    model, x = setting.model, setting.data.x.copy()
+    if kind == "inside":
+        inner = keras.Sequential([layers.Embedding(9, 2), layers.Flatten()])
+        model = keras.Sequential([keras.Input((4,), dtype="int32"), inner, layers.Dense(3)])
+    x[11, 2] = word
+    given = (model, get_params(model), x, setting.data.y)
+    parts = [np.arange(1, 6), np.arange(6, 16)]
+    batches = [in_steps(part) for part in parts]
+    for use in (
+        lambda: train_cohort(*given, batches, RATE),
+        lambda: train_client(*given, batches[1], RATE),
+        lambda: cohort_gradients(*given, parts),
+        lambda: evaluate(*given),
+    ):
+        with pytest.raises(InvalidParameterError, match=f"example 11 of x holds the word {word}"):
+            use()
+    assert np.isfinite(train_cohort(*given, batches[:1], RATE)).all()  # nobody trains on it
+
+
+@pytest.mark.parametrize("batches", [None, 5])
+def test_batches_that_are_no_list_are_refused(digits_mlp, batches):
+    with pytest.raises(InvalidParameterError, match="batches must be a list"):
+        digits_mlp.cohort(batches)
 
 
 def training_ways(setting, batches=None, **changed):

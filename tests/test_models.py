@@ -364,6 +364,93 @@ REFUSED = {
 }  # fmt: skip
 
 
+def batch_size_of(z):
+    return tf.cast(tf.shape(z)[0], tf.float32)
+
+
+ACROSS_THE_BATCH = {
+    "centred": lambda z: z - tf.reduce_mean(z, axis=0),
+    "divided by the largest": lambda z: z / (1e-6 + tf.reduce_max(tf.abs(z))),
+    "summed": lambda z: z + tf.reduce_sum(z, axis=0),
+    "added up in order": lambda z: tf.cumsum(z, axis=0),
+    "its neighbour": lambda z: z + tf.roll(z, 1, axis=0),
+    "in order": lambda z: tf.sort(z, axis=0),
+    "attention": lambda z: tf.nn.softmax(z @ tf.transpose(z)) @ z,
+    "times the number of examples": lambda z: z * batch_size_of(z),
+}
+
+
+@pytest.mark.parametrize("function", ACROSS_THE_BATCH.values(), ids=ACROSS_THE_BATCH)
+def test_layers_that_look_across_the_batch_are_refused(function):
+    model = network(layers.Dense(6), layers.Lambda(function))
+    with pytest.raises(UnsupportedModelError, match="depends on the other examples of its batch"):
+        require_trainable_by_sgd(model, X)
+    y = np.arange(20) % 3
+    with pytest.raises(UnsupportedModelError, match="depends on the other examples of its batch"):
+        train_cohort(model, get_params(model), X, y, [np.arange(4)[None]], 0.1)
+
+
+def words(*middle):
+    return keras.Sequential(
+        [keras.Input((4,), dtype="int32"), layers.Embedding(9, 5), *middle, layers.Dense(3)]
+    )
+
+
+def attention():
+    given = keras.Input((4,), dtype="int32")
+    embedded = layers.Embedding(9, 5)(given)
+    seen = layers.LayerNormalization()(layers.MultiHeadAttention(2, 3)(embedded, embedded))
+    return keras.Model(given, layers.Dense(3)(layers.Flatten()(seen)))
+
+
+APART = {
+    "LSTM": lambda: words(layers.LSTM(6)),
+    "two ways": lambda: words(layers.Bidirectional(layers.GRU(6))),
+    "attention": attention,
+    "convolution": lambda: network(
+        layers.Reshape((2, 2, 1)), layers.Conv2D(3, 2), layers.GroupNormalization(1),
+        layers.Flatten(),
+    ),
+    "deep": lambda: network(*[layers.Dense(32, activation="relu") for _ in range(8)]),
+    "along the row": lambda: network(layers.Lambda(lambda z: tf.cumsum(tf.sort(z), axis=-1))),
+    "scaled": lambda: network(layers.Lambda(lambda z: z / tf.norm(z, axis=-1, keepdims=True))),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+@pytest.mark.parametrize("build", APART.values(), ids=APART)
+def test_layers_that_look_along_an_example_raise_no_alarm(build, scale):
+    model = build()
+    x = (
+        X * np.float32(scale)
+        if model.inputs[0].dtype == "float32"
+        else np.abs(9 * X).astype(int) % 9
+    )
+    for few in (x, x[:1], x[:3]):
+        require_trainable_by_sgd(build(), few)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: mlp(hidden=32), r"hidden must be a list of sizes such as \(32,\), got 32"),
+        (lambda: mlp(hidden="32"), "hidden must be a list"),
+        (lambda: mlp(hidden=(3, 0)), r"hidden\[1\] must be a whole number of at least 1, got 0"),
+        (lambda: mlp(hidden=(3.5,)), r"hidden\[0\] must be a whole number"),
+        (lambda: mlp(seed=-1), "seed must be a whole number of at least 0, got -1"),
+        (lambda: mlp(64.0), "num_features must be a whole number of at least 1, got 64.0"),
+        (lambda: mlp(64, 0), "num_classes must be a whole number of at least 1"),
+        (lambda: cnn(2), "side must be a whole number of at least 4, got 2"),
+        (lambda: cnn(8.0), "side must be a whole number"),
+        (lambda: cnn(filters=8), "filters must be a list"),
+        (lambda: cnn(seed="a"), "seed must be a whole number"),
+    ],
+)
+def test_sizes_of_a_model_are_whole_numbers(build, message):
+    with pytest.raises(InvalidParameterError, match=message):
+        build()
+
+
 def unbuilt_inside():
     model = Model(lambda m, x, _: m.last(x))
     model(X)
