@@ -396,7 +396,8 @@ def as_labels(
 def as_examples(name: str, examples: Any, *, num_examples: int | None = None) -> np.ndarray:
     """Check inputs at the border, and return them as one array, one example a row.
 
-    NaN is no fault here: it is named by its example once a model meets it.
+    NaN is no fault here: nobody may own the example. A test names it by its example, and a
+    round names the client whose update it spoils.
 
     Args:
         name: What to call them in the message.
@@ -513,7 +514,7 @@ def _as_part(who: str, part: Any, num_examples: int | None, allow_empty: bool) -
         raise InvalidParameterError(
             f"{who} must name each example once, got {example} {np.sum(part == example)} times"
         )
-    return part
+    return part.astype(np.intp, copy=False)
 
 
 def partition_iid(

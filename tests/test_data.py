@@ -13,6 +13,7 @@ from sklearn.linear_model import LogisticRegression
 
 from fltutor.data import (
     _numbers,
+    as_parts,
     fresh_split,
     label_counts,
     load_digits,
@@ -290,6 +291,23 @@ def test_fresh_splits_use_each_patient_once_and_differ_by_seed():
     assert not np.array_equal(data.x_test, other.data.x_test)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.uint64])
+def test_a_fresh_split_takes_examples_by_numbers_of_any_integer_type(dtype):
+    heart = load_heart_disease()
+    most = min(np.iinfo(dtype).max, len(heart.data.y_test) - 1)
+    few = replace(
+        heart,
+        data=replace(
+            heart.data, x_test=heart.data.x_test[: most + 1], y_test=heart.data.y_test[: most + 1]
+        ),
+        test_parts=tuple(part[part <= most] for part in heart.test_parts),
+    )
+    typed = replace(few, test_parts=tuple(part.astype(dtype) for part in few.test_parts))
+    expected, got = (fresh_split(each, np.random.default_rng(1)) for each in (few, typed))
+    np.testing.assert_array_equal(got.data.x_test, expected.data.x_test)
+    assert all(part.dtype == np.intp for part in as_parts([np.array([0, 1], dtype)], 2))
+
+
 def test_a_fresh_split_takes_a_fifth_of_every_client_and_label_and_mixes_up_no_rows():
     heart = load_heart_disease()
     split = fresh_split(heart, np.random.default_rng(3))
@@ -321,7 +339,7 @@ def test_a_federation_whose_examples_lack_an_owner_or_have_two_is_not_split():
     for parts in ((first[1:], *rest), (first, first, *rest[1:])):
         with pytest.raises(InvalidParameterError, match="must belong to one client"):
             fresh_split(replace(heart, parts=parts), rng)
-    with pytest.raises(InvalidParameterError, match="client 0 must name examples .* got 900"):
+    with pytest.raises(InvalidParameterError, match=r"client 0 must name examples .* got 900"):
         replace(heart, parts=(np.append(first, 900), *rest))
     with pytest.raises(InvalidParameterError, match="as many parts as names, 4, got 3 to train"):
         fresh_split(replace(heart, parts=tuple(rest)), rng)
