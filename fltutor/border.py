@@ -7,7 +7,8 @@ Labels, examples and parts have their border in :mod:`fltutor.data`, rows of upd
 from __future__ import annotations
 
 import math
-from numbers import Real
+from collections.abc import Set
+from numbers import Number, Real
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,7 @@ def as_array(
         Traceback (most recent call last):
         fltutor.errors.InvalidParameterError: x is a masked array, whose hidden entries would ...
     """
-    inside = value if isinstance(value, list | tuple) else ()
-    if isinstance(value, np.ma.MaskedArray) or any(
-        isinstance(entry, np.ma.MaskedArray) for entry in inside
-    ):
+    if _holds_masks(value):
         raise error(
             f"{name} is a masked array, whose hidden entries would count like the others: write "
             f"{name}.filled(value), or leave out what is hidden"
@@ -53,10 +51,33 @@ def as_array(
         ) from None
     if array.dtype.kind == "O":
         raise error(
-            f"{name} must be one array of numbers, got {type(value).__name__} of objects; a "
-            "tf.data.Dataset, a generator or a sparse matrix has to be collected to an array first"
+            f"{name} must be one array of numbers, got {type(value).__name__} of objects; "
+            f"{_hint_on_objects(name, value, array)}"
         )
     return array
+
+
+_MAY_HOLD_MASKS = (list, tuple, np.ma.MaskedArray)
+
+
+def _holds_masks(value: Any, depth: int = 64) -> bool:
+    """Whether it is a masked array, or lists with one in them, as deep as NumPy reads lists."""
+    if isinstance(value, list | tuple) and depth:
+        inside = (entry for entry in value if isinstance(entry, _MAY_HOLD_MASKS))
+        return any(_holds_masks(entry, depth - 1) for entry in inside)
+    return isinstance(value, np.ma.MaskedArray)
+
+
+def _hint_on_objects(name: str, value: Any, array: np.ndarray) -> str:
+    """What to write in place of objects, as far as the first of them tells."""
+    if hasattr(value, "dtypes"):  # of pandas, with columns of several types
+        return f"its columns are of several types: write {name}.astype(np.float32)"
+    if isinstance(value, Set):
+        return f"a set has no order: write sorted({name})"
+    if array.size and all(isinstance(entry, Number) for entry in array.flat):
+        kinds = " and ".join(sorted({type(entry).__name__ for entry in array.flat}))
+        return f"these are of {kinds}, and do not fit a number of 64 bits: write floats"
+    return "a tf.data.Dataset, a generator or a sparse matrix has to be collected to an array first"
 
 
 def as_numbers(
@@ -202,8 +223,9 @@ def as_real(
     ]
     if most is None and below is None:
         bounds.append("finite")
+    kind = "" if real else f": needed a Python or NumPy number, such as float({name}) gives"
     raise InvalidParameterError(
-        f"{name} must be {' and '.join(bounds) or 'a number'}, got {shown(value)}"
+        f"{name} must be {' and '.join(bounds) or 'a number'}, got {shown(value)}{kind}"
     )
 
 

@@ -1,6 +1,7 @@
 """The border: what comes in is read as what it means, or refused in one typed sentence."""
 
 import re
+from decimal import Decimal
 from fractions import Fraction
 
 import numpy as np
@@ -475,9 +476,39 @@ def test_every_value_can_be_said_in_a_short_line(value):
 # --- arrays -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        (pd.DataFrame({"a": [0.5, 1.0], "b": [True, False]}), r"write a\.astype\(np\.float32\)"),
+        ({3, 1}, r"a set has no order: write sorted\(a\)"),
+        ([2**70, 1], "of int, and do not fit a number of 64 bits: write floats"),
+        ([Fraction(1, 2), 0.5], "of Fraction and float, and do not fit"),
+        ((i for i in range(3)), "a generator .* has to be collected"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_objects_are_refused_with_what_to_write(value, hint):
+    with pytest.raises(InvalidParameterError, match=f"^a must be one array of numbers.*{hint}"):
+        as_array("a", value)
+
+
+def test_a_list_that_holds_itself_is_refused():
+    endless = []
+    endless.append(endless)
+    with pytest.raises(InvalidParameterError):
+        as_array("a", endless)
+
+
+@pytest.mark.parametrize("wrong", [np.array(1.0), Decimal(1), True, "1", None, [1.0]], ids=repr)
+def test_what_is_near_a_number_is_refused_with_what_to_write(wrong):
+    for bounds in ({}, {"above": 0}, {"least": 0, "most": 2}):
+        with pytest.raises(InvalidParameterError, match=r"a Python or NumPy number, .* float\(a\)"):
+            as_real("a", wrong, **bounds)
+
+
 def test_a_masked_array_inside_a_list_does_not_lose_its_mask():
     hidden = np.ma.masked_equal([1.0, -1.0], -1.0)
-    for masked in (hidden, [hidden, hidden], (np.zeros(2), hidden)):
+    for masked in (hidden, [hidden, hidden], (np.zeros(2), hidden), [[hidden]], [([hidden],)]):
         with pytest.raises(InvalidParameterError, match="a is a masked array"):
             as_array("a", masked)
         with pytest.raises(InvalidUpdateError, match="masked array"):
