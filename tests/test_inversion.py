@@ -440,3 +440,17 @@ def test_vectors_that_are_no_numbers_are_refused(bad):
             call(bad, spec)
     with pytest.raises(InvalidUpdateError, match="update"):
         gradient_from_update(bad, 0.1)
+
+
+@pytest.mark.parametrize("shape", [(5, 4), (3, 5), (0,), ()], ids=str)
+def test_images_of_shapes_that_do_not_fit_are_refused(shape):
+    with pytest.raises(InvalidParameterError, match="shapes that fit"):
+        psnr(np.zeros((3, 4) if shape else ()), np.zeros(shape))
+    with pytest.raises(InvalidParameterError, match="shapes that fit"):
+        psnr(np.zeros(0), np.zeros(0))
+
+
+@pytest.mark.parametrize("rate", [1e-40, 1e-300])
+def test_a_gradient_beyond_its_floats_is_refused(rate):
+    with pytest.raises(InvalidParameterError, match=r"learning_rate .* too small .* coordinate 1"):
+        gradient_from_update(np.float32([0, 1]), rate)

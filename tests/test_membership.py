@@ -426,3 +426,42 @@ def test_labels_of_any_integer_dtype_and_in_a_column_give_the_same_confidences()
     expected = logit_confidences(mlp(), params, X, Y)
     for labels in (Y.astype(np.uint8), Y[:, None], Y.tolist()):
         np.testing.assert_array_equal(logit_confidences(mlp(), params, X, labels), expected)
+
+
+def test_an_example_with_nan_is_named_and_not_the_training():
+    x = X.copy()
+    x[3, 1] = np.nan
+    with pytest.raises(InvalidParameterError, match="x must be finite, and example 3 holds NaN"):
+        logit_confidences(mlp(), ONE_ROW, x, Y)
+    with pytest.raises(InvalidParameterError, match="x must be finite, and example 3 holds NaN"):
+        train_on_coins(
+            mlp(), ONE_ROW[0], x, Y, num_models=3, local_epochs=1, learning_rate=0.1,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+
+
+def test_a_model_that_the_coins_give_nothing_is_called_a_model():
+    with pytest.raises(InvalidParameterError, match=r"model [0-9]+ got none of the 2 examples"):
+        train_on_coins(
+            mlp(), ONE_ROW[0], X[:2], Y[:2], num_models=50, local_epochs=1, learning_rate=0.1,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+
+
+def test_a_masked_output_is_no_divergence():
+    mask = np.zeros(10, np.float32)
+    mask[0] = -np.inf
+    model = keras.Sequential(
+        [keras.Input((64,)), keras.layers.Dense(10), keras.layers.Lambda(lambda z: z + mask)]
+    )
+    with pytest.raises(InvalidParameterError, match="model 0 gives NaN or Inf: it masks an output"):
+        logit_confidences(model, get_params(model)[None], X, Y % 9 + 1)
+
+
+@pytest.mark.parametrize("offline", [True, False])
+@pytest.mark.parametrize("size", [1e200, 1.7e308])
+def test_confidences_too_large_to_be_squared_are_refused(size, offline):
+    with pytest.raises(InvalidParameterError, match="too large to be compared"):
+        lira_scores(
+            FINE, np.array([[size], [-size], [size], [-size]]) + SHADOW, COINS, offline=offline
+        )

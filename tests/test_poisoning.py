@@ -1,10 +1,13 @@
 """What liars do is what it says, changes nothing else, and bad settings are refused."""
 
+from dataclasses import replace
 from functools import partial
 from statistics import NormalDist
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fltutor.aggregation import mean, median, robust_aggregate
 from fltutor.attacks import (
@@ -21,6 +24,7 @@ from fltutor.attacks import (
     sign_flip,
     under_attack,
 )
+from fltutor.attacks.poisoning import _rounded_up
 from fltutor.data import Dataset, load_digits, partition_iid
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
 from fltutor.models import get_params, mlp
@@ -379,6 +383,52 @@ def test_masked_rows_are_refused(attack):
 def test_noise_of_a_liar_needs_a_generator(rng):
     with pytest.raises(InvalidParameterError, match=r"write rng=np\.random\.default_rng\(0\)"):
         send_noise(ROWS, [1], sigma=1.0, rng=rng)
+
+
+@pytest.mark.parametrize("shift", [2**31 - 1, 2**31, -(2**31) - 9, 2**70 + 1, -1])
+def test_a_shift_of_any_length_goes_round(shift):
+    data, parts = load_digits(), [np.arange(5), np.arange(5, 1442)]
+    expected = [(int(label) + shift) % 10 for label in data.y[:5]]
+    np.testing.assert_array_equal(flip_labels(data, parts, [0], shift=shift).y[:5], expected)
+
+
+@given(st.integers(1, 100), st.integers(1, 120))
+def test_a_share_is_rounded_up_as_it_is_written(percent, number):
+    assert _rounded_up(percent / 100, number) == -(-percent * number // 100)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white"), [(np.float16, 1e6), (np.uint8, 0.5), (np.uint8, 256), (bool, 2), (int, 1.5)]
+)
+def test_a_white_that_the_images_cannot_hold_is_refused(dtype, white):
+    with pytest.raises(InvalidParameterError, match="white must fit"):
+        add_trigger(np.zeros((1, 4), dtype), white=white)
+
+
+@pytest.mark.parametrize("size", [1e308, 1.7e308])
+def test_a_lie_beyond_every_float_is_refused(size):
+    rows = np.array([[0.0], [size], [-size]])
+    with pytest.raises(InvalidParameterError, match="the attackers' rows must be finite"):
+        little_is_enough(rows, [1, 2], z=2.0)
+    with pytest.raises(InvalidParameterError, match="the attackers' rows must be finite"):
+        scale_update(rows, [1], factor=10.0)
+
+
+def test_an_image_with_nan_is_named_by_its_example():
+    digits = load_digits()
+    x = digits.x.copy()
+    x[900, 3] = np.nan
+    data, parts = replace(digits, x=x), [np.arange(800), np.arange(800, 1000)]
+    with pytest.raises(InvalidParameterError, match="example 900 of x holds NaN"):
+        plant_backdoor(data, parts, [1], target=7, share=1.0)
+
+
+def test_attackers_are_a_list_that_may_be_read_again():
+    lied_to = under_attack(mean, send_constant, attackers=(i for i in [1]))
+    for _ in range(2):
+        assert lied_to(np.array([[1.0], [2.0]])).update == [500000.5]
+    with pytest.raises(InvalidParameterError, match="attackers must be a list"):
+        under_attack(mean, send_constant, attackers=1)
 
 
 def test_images_that_are_none_are_refused():

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fltutor.border import as_numbers, as_real, as_whole
+from fltutor.border import as_numbers, as_real, as_whole, not_finite
 from fltutor.data import as_labels
 from fltutor.errors import InvalidParameterError, InvalidUpdateError, UnsupportedModelError
 from fltutor.models import architecture, params_spec, require_trainable_by_sgd
@@ -213,6 +213,15 @@ def psnr(originals: np.ndarray, guesses: np.ndarray) -> np.ndarray:
         np.float64(20.0)
     """
     originals, guesses = _as_images("originals", originals), as_numbers("guesses", guesses)
+    try:
+        shape = np.broadcast_shapes(originals.shape, guesses.shape)
+    except ValueError:
+        shape = ()
+    if not shape or not shape[-1]:
+        raise InvalidParameterError(
+            "originals and guesses must be (..., num_features) of shapes that fit, with at least "
+            f"one feature, got {originals.shape} and {guesses.shape}"
+        )
     mean_square = np.square(np.subtract(originals, guesses, dtype=np.float64)).mean(axis=-1)
     return -10 * np.log10(np.maximum(mean_square, 10 ** (-MAX_PSNR / 10)))
 
@@ -233,7 +242,13 @@ def gradient_from_update(
     learning_rate = as_real("learning_rate", learning_rate, above=0)
     num_steps = as_whole("num_steps", num_steps, least=1)
     wide = update.astype(np.promote_types(update.dtype, np.float32))  # an unsigned one would wrap
-    return -wide / (learning_rate * num_steps)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        gradient = -wide / (learning_rate * num_steps)
+    if bad := not_finite(gradient, "coordinate"):
+        raise InvalidParameterError(
+            f"learning_rate {learning_rate} is too small for this update: its gradient holds {bad}"
+        )
+    return gradient
 
 
 def infer_label_counts(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole
+from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole, not_finite
 from fltutor.clients import local_batches, train_cohort
 from fltutor.data import _as_part, as_examples, as_labels
 from fltutor.errors import InvalidParameterError
@@ -72,7 +72,7 @@ def train_on_coins(
 
     Raises:
         InvalidParameterError: If there are no models, fewer than two examples, one that is
-            named twice or does not exist, or a model got no example at all.
+            named twice, does not exist or holds NaN or Inf, or a model got no example at all.
 
     Example:
         >>> from fltutor.data import load_digits
@@ -94,8 +94,14 @@ def train_on_coins(
     if len(examples) < 2:
         raise InvalidParameterError(f"needed at least 2 examples, got {len(examples)}")
     members = rng.random((num_models, len(examples))) < 0.5
+    if not members.any(axis=1).all():
+        raise InvalidParameterError(
+            f"model {int(np.argmin(members.any(axis=1)))} got none of the {len(examples)} examples "
+            "by its coins: take more examples or another rng"
+        )
     parts = [examples[row] for row in members]
     batches = local_batches(parts, batch_size=batch_size, local_epochs=local_epochs, rng=rng)
+    _require_finite(x, examples)
     trained = params + train_cohort(model, params, x, y, batches, learning_rate)
     confidences = logit_confidences(model, trained, x[examples], y[examples])
     return CoinModels(trained, members, confidences)
@@ -144,14 +150,29 @@ def logit_confidences(
     confidences = np.empty((len(params), len(y)))
     with np.errstate(over="ignore"):  # logits tell
         params = params.astype(np.float32)
-    for row, vector in zip(confidences, params, strict=True):
+    for number, (row, vector) in enumerate(zip(confidences, params, strict=True)):
         outputs = logits(model, vector, x).numpy().astype(np.float64)
         if not np.isfinite(outputs).all():
-            raise InvalidParameterError("a model gives NaN or Inf: has its training diverged?")
+            _require_finite(x.numpy(), rows)
+            reason = (
+                "it masks an output, write -1e9 in place of -inf"
+                if np.isfinite(vector).all() and not np.isnan(outputs).any()
+                else "has its training diverged?"
+            )
+            raise InvalidParameterError(f"model {number} gives NaN or Inf: {reason}")
         right = outputs[rows, y]
         outputs[rows, y] = -np.inf
         row[:] = right - np.logaddexp.reduce(outputs, axis=1)
     return confidences
+
+
+def _require_finite(x: np.ndarray, examples: np.ndarray) -> None:
+    """Name the first of the examples that holds NaN or Inf."""
+    if np.isfinite(x[examples]).all():
+        return
+    for example in examples:
+        if bad := not_finite(x[example]):
+            raise InvalidParameterError(f"x must be finite, and example {example} holds {bad}")
 
 
 def loss_scores(confidences: np.ndarray) -> np.ndarray:
@@ -203,8 +224,8 @@ def lira_scores(
         by which the target is surer than models without the example.
 
     Raises:
-        InvalidParameterError: If shapes do not fit, numbers are not finite, or an example
-            is in (or out of) fewer than two shadow models.
+        InvalidParameterError: If shapes do not fit, numbers are not finite or too large to be
+            squared, or an example is in (or out of) fewer than two shadow models.
 
     Example:
         >>> members = np.array([[True], [True], [False], [False]])
@@ -232,11 +253,18 @@ def lira_scores(
             f"example {int(np.argmin(scarce))} is in, or out of, only {scarce.min()} shadow "
             "models, needed 2 of each: train more of them"
         )
-    out_mean, out_variance = _fit(shadow, ~members, shared_variance)
-    if offline:
-        return (target - out_mean) / np.sqrt(out_variance)
-    in_mean, in_variance = _fit(shadow, members, shared_variance)
-    return _log_density(target, in_mean, in_variance) - _log_density(target, out_mean, out_variance)
+    with np.errstate(over="ignore", invalid="ignore"):
+        out_mean, out_variance = _fit(shadow, ~members, shared_variance)
+        if offline:
+            scores = (target - out_mean) / np.sqrt(out_variance)
+        else:
+            into = _log_density(target, *_fit(shadow, members, shared_variance))
+            scores = into - _log_density(target, out_mean, out_variance)
+    if bad := not_finite(scores, "example") or not_finite(out_variance, "example"):
+        raise InvalidParameterError(
+            f"the confidences are too large to be compared: a score is {bad}"
+        )
+    return scores
 
 
 def _fit(shadow: np.ndarray, chosen: np.ndarray, shared: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import wraps
+from math import ceil
 from statistics import NormalDist
 
 import numpy as np
 
 from fltutor.aggregation import AggregateResult
 from fltutor.aggregation.arguments import wants
-from fltutor.border import as_generator, as_real, as_whole, not_finite
+from fltutor.border import as_generator, as_real, as_whole, not_finite, shown
 from fltutor.data import Dataset, as_examples, as_parts
 from fltutor.errors import InvalidParameterError
 from fltutor.simulation import evaluate
@@ -53,12 +54,12 @@ def flip_labels(
         >>> digits.y[:7], flip_labels(digits, parts, attackers=[0]).y[:7]
         (array([0, 1, 2, 3, 4, 6, 7], dtype=int32), array([1, 2, 3, 4, 5, 6, 7], dtype=int32))
     """
-    shift = as_whole("shift", shift)
-    if shift % data.num_classes == 0:
-        raise InvalidParameterError(f"shift must change a label, got {shift}")
+    further = as_whole("shift", shift) % data.num_classes
+    if further == 0:
+        raise InvalidParameterError(f"shift must change a label, got {shown(shift)}")
     parts, y = as_parts(parts, len(data.y), allow_empty=True), data.y.copy()
     for client in _checked_attackers(attackers, len(parts)):
-        y[parts[client]] = (y[parts[client]] + shift) % data.num_classes
+        y[parts[client]] = (y[parts[client]] + further) % data.num_classes
     return replace(data, y=y)
 
 
@@ -99,7 +100,9 @@ def add_trigger(images: np.ndarray, *, size: int = 2, white: float | None = None
     if bad := not_finite(images):
         raise InvalidParameterError(f"images must be finite, got {bad}")
     white = max(1.0, float(images.max())) if white is None else as_real("white", white, above=0)
-    if images.dtype.kind in "iu" and not white <= np.iinfo(images.dtype).max:
+    with np.errstate(over="ignore", invalid="ignore"):
+        painted = float(np.asarray(white).astype(images.dtype))
+    if not abs(painted - white) <= 1e-3 * white:  # a boolean or a whole number holds no half
         raise InvalidParameterError(f"white must fit {images.dtype}, got {white}")
     images.reshape(-1, side, side)[:, -size:, -size:] = white
     return images
@@ -145,11 +148,21 @@ def plant_backdoor(
     share = as_real("share", share, above=0, most=1)
     parts, x, y = as_parts(parts, len(data.y), allow_empty=True), data.x.copy(), data.y.copy()
     for client in _checked_attackers(attackers, len(parts)):
-        poisoned = parts[client][: int(np.ceil(share * len(parts[client])))]
+        poisoned = parts[client][: _rounded_up(share, len(parts[client]))]
         if len(poisoned):
+            spoilt = poisoned[~np.isfinite(x[poisoned]).reshape(len(poisoned), -1).all(axis=1)]
+            if len(spoilt):
+                raise InvalidParameterError(
+                    f"images must be finite, and example {spoilt[0]} of x holds NaN or Inf"
+                )
             x[poisoned] = add_trigger(x[poisoned], size=size, white=_white(data))
             y[poisoned] = target
     return replace(data, x=x, y=y)
+
+
+def _rounded_up(share: float, number: int) -> int:
+    """A share of a number; 0.07 of 100 is 7, also where the floats make it a bit more."""
+    return ceil(share * number * (1 - 1e-12))
 
 
 def attack_success_rate(
@@ -211,7 +224,9 @@ def scale_update(updates: np.ndarray, attackers: Sequence[int], *, factor: float
     """
     factor = as_real("factor", factor)
     updates, attackers = _rows(updates, attackers)
-    return _with_lies(updates, attackers, updates[attackers].astype(np.float64) * factor)
+    with np.errstate(over="ignore"):
+        lies = updates[attackers].astype(np.float64) * factor
+    return _with_lies(updates, attackers, lies)
 
 
 def send_constant(
@@ -285,7 +300,7 @@ def little_is_enough(
     known = updates[attackers].astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         lie = known.mean(axis=0) - z * known.std(axis=0)
-    return _with_lies(updates, attackers, lie)
+    return _with_lies(updates, attackers, np.tile(lie, (len(attackers), 1)))
 
 
 def largest_unnoticed_z(num_clients: int, num_attackers: int) -> float:
@@ -342,6 +357,9 @@ def under_attack(
         >>> lied_to(np.array([[1.0], [2.0]]), **without).update
         array([1.5])
     """
+    if not isinstance(attackers, Iterable):
+        raise InvalidParameterError(f"attackers must be a list of clients, got {attackers!r}")
+    attackers = list(attackers)  # a generator would give them once
     told = [name for name in ("cohort", "num_clients") if wants(aggregate, name)]
 
     @wraps(aggregate)
@@ -379,10 +397,14 @@ def _rows(updates: np.ndarray, attackers: Sequence[int]) -> tuple[np.ndarray, li
 
 
 def _with_lies(updates: np.ndarray, attackers: list[int], lies: np.ndarray) -> np.ndarray:
-    """Put the attackers' rows in; refuse a lie that no float of the updates can tell."""
+    """Put the attackers' rows in; refuse a lie that no float of the updates can tell.
+
+    A row that came with NaN or Inf stays as bad as it was: the aggregation names its client.
+    """
+    honest = np.isfinite(updates[attackers]).all()
     with np.errstate(over="ignore"):
         updates[attackers] = lies
-    if np.isfinite(lies).all() and (bad := not_finite(updates[attackers])):
+    if honest and (bad := not_finite(updates[attackers])):
         raise InvalidParameterError(f"the attackers' rows must be finite, got {bad}")
     return updates
 
