@@ -9,6 +9,7 @@ from scipy import stats
 
 from fltutor.aggregation import aggregate_gradients, aggregate_models, dp_mean, mean
 from fltutor.errors import InvalidParameterError, InvalidUpdateError
+from fltutor.models import mlp
 from fltutor.protocols import encrypted_sum, plain_sum
 from fltutor.tensorflow_quietly import tf
 from fltutor.transcript import Phase
@@ -94,6 +95,34 @@ def test_one_client_alone_is_returned_bit_by_bit(aggregate):
     clients = models(3)
     for got, expected in zip(aggregate(clients, [0, 5, 0]), clients[1], strict=True):
         assert got.tobytes() == expected.tobytes()
+
+
+@LISTS
+def test_clients_may_come_from_a_generator(aggregate):
+    clients = models(3)
+    (expected, *_), (got, *_) = (
+        aggregate(given, [1, 2, 3]) for given in (clients, (iter(client) for client in clients))
+    )
+    np.testing.assert_array_equal(got, expected)
+
+
+@LISTS
+@pytest.mark.parametrize(
+    ("clients", "message"),
+    [
+        (None, "must be a list, got NoneType"),
+        ({0: [np.ones(1)], 1: [np.ones(1)]}, "must be a list, got dict"),
+        ([mlp(), mlp()], r"of client 0 must be a list, got Sequential: write model.get_weights"),
+        ([[np.ones(1)], None], "of client 1 must be a list, got NoneType"),
+        ([[np.ones(1)], {"w": 1.0}], "of client 1 must be a list, got dict"),
+        ([[np.ones(1)], np.float32(1)], "of client 1 must be a list"),
+        ([[np.ones(1)], tf.constant(1.0)], "of client 1 must be a list"),
+        ([[tf.ones(1, tf.bfloat16)]] * 2, "bfloat16, needed .*: cast it to float32"),
+    ],
+)
+def test_what_is_no_list_of_tensors_is_refused(aggregate, clients, message):
+    with pytest.raises((InvalidParameterError, InvalidUpdateError), match=message):
+        aggregate(clients, [1, 1])
 
 
 @LISTS
