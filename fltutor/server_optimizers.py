@@ -285,9 +285,15 @@ def _adaptive(
         old = Moments(_as_state(params, state.mean), _as_state(params, state.square))
         with np.errstate(over="ignore", invalid="ignore"):
             mean = beta_1 * old.mean + (1 - beta_1) * update
-            square = accumulate(old.square, update**2)
+            power = update**2
+            square = accumulate(old.square, power)
             stepped = params + learning_rate * mean / (np.sqrt(square) + tau)
             stepped = stepped.astype(params.dtype)
+        if np.isfinite(update).all() and (bad := not_finite(power, "coordinate")):
+            raise InvalidUpdateError(
+                f"update would leave weights NaN or Inf: its square is {bad}; clip the updates, or "
+                "use sgd or momentum"
+            )
         _finite(square, update)  # an infinite one would stop its coordinate for ever
         return _finite(stepped, update), Moments(mean, square)
 

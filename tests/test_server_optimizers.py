@@ -376,3 +376,14 @@ def test_an_overflow_is_called_one_and_nan_is_not(make):
 def test_a_state_of_another_optimizer_is_refused(make, state):
     with pytest.raises(InvalidParameterError, match=r"state must be Moments, .* init\(params\)"):
         make(0.1).apply(np.ones(3), np.ones(3), state)
+
+
+@pytest.mark.parametrize(
+    "optimizer", [adagrad(0.1), adam(0.1), yogi(0.1)], ids=["adagrad", "adam", "yogi"]
+)
+@pytest.mark.parametrize("size", [1e200, -1.7e308])
+def test_an_update_whose_square_overflows_is_told_so(optimizer, size):
+    params = np.zeros(3)
+    with pytest.raises(InvalidUpdateError, match=r"its square is Inf at coordinate 1") as e:
+        optimizer.apply(params, np.array([0.0, size, 1.0]), optimizer.init(params))
+    assert "learning rate" not in str(e.value)
