@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import sys
 import types
+from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache, partial
 from pathlib import Path
@@ -34,8 +35,9 @@ class Fingerprint:
 
     Layers, variables, containers, and objects, classes and functions of the reader's own are
     looked into: attributes, code, what a function closes over, the globals that it names.
-    All else is told by its identity: objects of libraries, and the values of weights. What
-    was seen is kept, so that no identity is given to something else.
+    All else is told by its identity: objects of libraries, the values of weights, and arrays
+    of more than 64 KiB, whose change in place is not noticed. What was seen is kept, so that
+    no identity is given to something else.
 
     Example:
         >>> layer = keras.layers.Dense(2, activation="relu")
@@ -79,7 +81,8 @@ def _worth_a_look(look: Callable, value: Any) -> Iterable:
         return ()
     if look is _attributes:  # TensorFlow keeps books in some, which no call reads
         own = [kind for kind in type(value).__mro__ if _is_own(kind.__module__)]
-        return own + [v for name, v in vars(value).items() if not name.startswith("_self_")]
+        named = getattr(value, "__dict__", {}).items()
+        return own + [v for name, v in named if not name.startswith("_self_")] + _in_slots(value)
     return look(value)
 
 
@@ -89,7 +92,7 @@ def _way_into(value: Any, kind: type) -> Callable[[Any], Iterable] | None:
         return None
     if isinstance(value, dict):
         return _entries
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple | set | frozenset | deque):
         return iter
     if isinstance(value, np.ndarray):
         return _content if value.nbytes <= _SMALL else None
@@ -101,10 +104,13 @@ def _way_into(value: Any, kind: type) -> Callable[[Any], Iterable] | None:
         return _filled
     if isinstance(value, property):
         return _getter
+    if isinstance(value, staticmethod | classmethod):
+        return _wrapped
     if isinstance(value, type):
         return _attributes_of_class if _is_own(value.__module__) else None
     if isinstance(value, keras.Operation | keras.Variable) or _is_own(kind.__module__):
-        return _attributes if hasattr(value, "__dict__") and kind is not Notes else None
+        holds = hasattr(value, "__dict__") or _slots_of(kind)
+        return _attributes if holds and kind is not Notes else None
     return None
 
 
@@ -113,7 +119,29 @@ def _entries(value: dict) -> list:
 
 
 def _attributes(value: Any) -> Iterable:
-    return value.__dict__.values()
+    if not _slots_of(type(value)):
+        return value.__dict__.values()
+    return [*getattr(value, "__dict__", {}).values(), *_in_slots(value)]
+
+
+def _in_slots(value: Any) -> list:
+    """What an object holds in places that its class names by ``__slots__``."""
+    return [slot.__get__(value) for slot in _slots_of(type(value)) if _is_filled(slot, value)]
+
+
+def _is_filled(slot: types.MemberDescriptorType, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:  # it has no value yet
+        return False
+    return True
+
+
+@cache
+def _slots_of(kind: type) -> tuple[types.MemberDescriptorType, ...]:
+    own = [inside for inside in kind.__mro__ if _is_own(inside.__module__)]
+    members = [member for inside in own for member in vars(inside).values()]
+    return tuple(m for m in members if isinstance(m, types.MemberDescriptorType))
 
 
 def _attributes_of_class(value: type) -> Iterable:
@@ -136,16 +164,24 @@ def _getter(value: property) -> tuple:
     return (value.fget,)
 
 
+def _wrapped(value: staticmethod | classmethod) -> tuple:
+    return (value.__func__,)
+
+
 def _read_by(function: types.FunctionType) -> list:
     """The code of a function, and what it closes over or looks up in its module."""
     found = [function.__code__, function.__defaults__, function.__kwdefaults__]
     found += [inside for cell in function.__closure__ or () for inside in _contents(cell)]
-    names = _names(function.__code__)
-    for name in names & function.__globals__.keys():
-        value = function.__globals__[name]
-        found.append(value)
-        if isinstance(value, types.ModuleType) and _is_own(value.__name__):
-            found += [vars(value)[inside] for inside in names & vars(value).keys()]
+    names, spaces, known = _names(function.__code__), [function.__globals__], set()
+    while spaces:  # its module, and modules of the reader's own that it may reach from there
+        space = spaces.pop()
+        for name in names & space.keys():
+            value = space[name]
+            found.append(value)
+            if isinstance(value, types.ModuleType) and id(value) not in known:
+                known.add(id(value))
+                if _is_own(value.__name__):
+                    spaces.append(vars(value))
     return found
 
 

@@ -4,6 +4,8 @@ import copy
 import gc
 import types
 import weakref
+from collections import deque
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -87,7 +89,67 @@ def write(owner, name, value):
     owner[name] = value
 
 
+class Slotted:
+    __slots__ = ("empty", "slope")
+
+    def __init__(self):
+        self.slope = 0.1
+
+
+@dataclass(slots=True)
+class SlottedData(Slotted):
+    shift: float = 0.5
+
+
+SLOTTED, SLOTTED_DATA, QUEUE = Slotted(), SlottedData(), deque([0.1])
+PACKAGE = types.ModuleType("a_package_of_the_reader")
+PACKAGE.inside = types.ModuleType("a_package_of_the_reader.inside")
+PACKAGE.inside.slope, PACKAGE.inside.around = 0.1, PACKAGE
+
+
+class Helped(layers.Layer):
+    """Calls functions that belong to its class."""
+
+    @staticmethod
+    def bent(x):
+        return SLOPE * x
+
+    @classmethod
+    def shifted(cls, x):
+        return x + SHIFT
+
+    def call(self, x):
+        return self.shifted(self.bent(x))
+
+
+SHIFT = 0.5
+
+
 CHANGES = {
+    "a slot": (
+        lambda: network(layers.Lambda(lambda x: SLOTTED.slope * x)),
+        lambda model, patch: patch.setattr(SLOTTED, "slope", 0.9),
+    ),
+    "a slot of a dataclass": (
+        lambda: network(layers.Lambda(lambda x: SLOTTED_DATA.shift + x)),
+        lambda model, patch: patch.setattr(SLOTTED_DATA, "shift", 0.9),
+    ),
+    "an entry of a queue": (
+        lambda: network(layers.Lambda(lambda x: QUEUE[0] * x)),
+        lambda model, _: QUEUE.appendleft(QUEUE[0] + 1),
+    ),
+    "a global of a static method": (
+        lambda: network(Helped()),
+        lambda model, patch: patch.setitem(globals(), "SLOPE", 0.9),
+    ),
+    "a global of a class method": (
+        lambda: network(Helped()),
+        lambda model, patch: patch.setitem(globals(), "SHIFT", 0.9),
+    ),
+    "a module in a module": (
+        lambda: network(layers.Lambda(lambda x: PACKAGE.inside.slope * x)),
+        lambda model, patch: patch.setattr(PACKAGE.inside, "slope", 0.9),
+    ),
     "another activation": (
         lambda: network(layers.Dense(4, activation="relu")),
         lambda model, _: setattr(model.layers[0], "activation", keras.activations.tanh),
