@@ -128,6 +128,8 @@ def mean(
         of ``updates``. Under ``plain_sum`` they are also added in it (float16 in float32),
         so float32 rows carry a rounding error of up to (n + 1) * 6e-8 of their weighted
         mean magnitude.
+        Under other protocols ``weight * update`` is rounded to that dtype: in float16 give
+        weights of about 1, since products below 6e-5 lose digits and vanish below 3e-8.
 
     Raises:
         InvalidUpdateError: If a row that arrives holds NaN or Inf; the text names the client.
