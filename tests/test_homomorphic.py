@@ -137,7 +137,11 @@ def test_a_server_that_received_nothing_has_no_total(two_federations):
         AddingServer(two_federations[0].public).total()
 
 
-@pytest.mark.parametrize("key", [TOY.public_key, TOY.public_key.n, b"key", CONTEXT], ids=repr)
+@pytest.mark.parametrize(
+    "key",
+    [TOY.public_key, TOY.public_key.n, b"key", CONTEXT],
+    ids=["public key", "modulus", "bytes", "context"],
+)
 def test_what_is_no_private_key_is_refused(key):
     with pytest.raises(InvalidParameterError, match="private_key must be of class PrivateKey"):
         paillier_sum(ROWS, private_key=key)

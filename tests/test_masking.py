@@ -1241,7 +1241,6 @@ def test_a_row_of_another_type_is_refused_at_the_client(row):
         (0, Session(5, 4), None, "directory"),
         (0, Session(5, 4, active_server=True), Identity.generate("client 0"), {}),
     ],
-    ids=str,
 )
 def test_a_client_is_made_of_the_right_parts(arguments):
     session = () if len(arguments) > 1 else (Session(5, 4),)
