@@ -241,9 +241,9 @@ def gradient_from_update(
     update = as_numbers("update", update, InvalidUpdateError)
     learning_rate = as_real("learning_rate", learning_rate, above=0)
     num_steps = as_whole("num_steps", num_steps, least=1)
-    wide = update.astype(np.promote_types(update.dtype, np.float32))  # an unsigned one would wrap
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        gradient = -wide / (learning_rate * num_steps)
+    dtype = np.promote_types(update.dtype, np.float32)  # an unsigned one would wrap
+    with np.errstate(over="ignore"):  # float32 has no number as small as some rates
+        gradient = (-update.astype(np.float64) / (learning_rate * num_steps)).astype(dtype)
     if bad := not_finite(gradient, "coordinate"):
         raise InvalidParameterError(
             f"learning_rate {learning_rate} is too small for this update: its gradient holds {bad}"
