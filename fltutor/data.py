@@ -474,12 +474,20 @@ def as_parts(
         raise InvalidParameterError("parts must hold at least one client, got none")
     numbers = range(len(parts)) if clients is None else clients
     return [
-        _as_part(f"client {client}", part, num_examples, allow_empty)
+        as_indices(f"client {client}", part, num_examples, allow_empty=allow_empty)
         for client, part in zip(numbers, parts, strict=True)
     ]
 
 
-def _as_part(who: str, part: Any, num_examples: int | None, allow_empty: bool) -> np.ndarray:
+def as_indices(
+    who: str, part: Any, num_examples: int | None, *, allow_empty: bool = False
+) -> np.ndarray:
+    """Check one list of examples, as :func:`as_parts` does each client's.
+
+    Example:
+        >>> as_indices("client 0", [False, True, True], 3)
+        array([1, 2])
+    """
     if isinstance(part, tuple) and len(part) == 2 and all(np.ndim(entry) for entry in part):
         raise InvalidParameterError(
             f"{who} must name its examples by their numbers, got a pair such as (x, y)"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from fltutor.border import shown
+from fltutor.border import is_whole, shown
 from fltutor.errors import InvalidParameterError
 
 SERVER = "server"
@@ -207,8 +207,7 @@ def uploaders(num_clients: int, dropped: Mapping[int, Phase] | None) -> tuple[in
     """
     dropped = as_dropped(dropped)
     for client in dropped:
-        whole = isinstance(client, int | np.integer) and not isinstance(client, bool)
-        if not whole or client not in range(num_clients):
+        if not is_whole(client) or client not in range(num_clients):
             raise InvalidParameterError(
                 f"dropped names client {shown(client)}, but there are {num_clients} clients, "
                 "from 0 on"

@@ -13,7 +13,7 @@ import numpy as np
 
 from fltutor.border import as_array, as_generator, as_numbers, as_real, as_whole, not_finite
 from fltutor.clients import local_batches, train_cohort
-from fltutor.data import _as_part, as_examples, as_labels
+from fltutor.data import as_examples, as_indices, as_labels
 from fltutor.errors import InvalidParameterError
 from fltutor.models import architecture, logits, params_spec
 from fltutor.tensorflow_quietly import keras, tf
@@ -90,7 +90,7 @@ def train_on_coins(
     x = as_examples("x", x, num_examples=len(y))
     if examples is None:
         examples = np.arange(len(y))
-    examples = _as_part("examples", examples, len(y), allow_empty=False)
+    examples = as_indices("examples", examples, len(y))
     if len(examples) < 2:
         raise InvalidParameterError(f"needed at least 2 examples, got {len(examples)}")
     members = rng.random((num_models, len(examples))) < 0.5

@@ -24,9 +24,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-import numpy as np
-
-from fltutor.border import as_kind, as_whole, shown
+from fltutor.border import as_kind, as_whole, is_whole, shown
 from fltutor.errors import AuthenticationError, InvalidParameterError, WireFormatError
 
 PRIME = 2**521 - 1
@@ -324,8 +322,7 @@ def _whole_numbers(name: str, values: Iterable[int], least: int, most: int) -> t
         raise InvalidParameterError(f"{name} must be a list of numbers, got {shown(values)}")
     values = tuple(values)
     for place, value in enumerate(values):
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if not whole or not least <= value <= most:  # it may be secret: not shown
+        if not is_whole(value) or not least <= value <= most:  # it may be secret: not shown
             raise InvalidParameterError(f"{name}[{place}] must be a whole number in range")
     return tuple(map(int, values))
 

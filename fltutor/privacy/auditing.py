@@ -409,7 +409,7 @@ def two_world_audit(
     """
     delta = as_real("delta", delta, least=0, below=1)
     confidence = as_real("confidence", confidence, above=0, below=1)
-    check_unit(unit)
+    unit = check_unit(unit)
     without, with_canary = _scores("without", without), _scores("with_canary", with_canary)
     pilot_out, pilot_in = max(len(without) // PILOT, 1), max(len(with_canary) // PILOT, 1)
     threshold = _best_threshold(without[:pilot_out], with_canary[:pilot_in], delta, confidence)
@@ -587,7 +587,7 @@ def one_run_audit(
     guesses = as_whole("guesses", guesses, least=0, most=len(scores))
     delta = as_real("delta", delta, least=0, below=1)
     confidence = as_real("confidence", confidence, above=0, below=1)
-    check_unit(unit)
+    unit = check_unit(unit)
     order = np.argsort(scores, kind="stable")
     said_out, said_in = order[: guesses // 2], order[len(scores) - (guesses + 1) // 2 :]
     correct = int((~included[said_out]).sum() + included[said_in].sum())

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import is_whole
 from fltutor.checks import difference, no_answer, verdict
 from fltutor.crypto.paillier import EncryptedVector, PrivateKey, encrypt_vector
 
@@ -90,7 +91,7 @@ def _bits_problem(mine: Callable) -> str | None:
         if got is None or got is ...:
             return no_answer(mine, got)
         where = f"{slot_bits}-bit slots, {num_clients} clients, weights up to {max_weight}"
-        if isinstance(got, bool) or not isinstance(got, int | np.integer):
+        if not is_whole(got):
             return f"{where}: bits are a whole number, got {got!r}"
         needed = slot_bits - (num_clients * max_weight - 1).bit_length()
         if got > needed:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fltutor.aggregation import mean
+from fltutor.border import is_whole
 from fltutor.checks import agree, difference, no_answer, verdict
 from fltutor.crypto.prg import expand
 from fltutor.fixed_point import FixedPoint
@@ -49,7 +50,7 @@ def _seed_problem(my_seed: Callable) -> Any:
         found = my_seed(upload.copy())
         if found is None or found is ...:
             return no_answer(my_seed, found)
-        if isinstance(found, bool) or not isinstance(found, int | np.integer):
+        if not is_whole(found):
             return f"needed the number of the seed, 0 to 65535, got {type(found).__name__}"
         if found != number:
             return _wrong_seed(found, upload)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from fltutor.border import is_whole
 from fltutor.crypto.aead import NONCE_BYTES, TAG_BYTES
 from fltutor.crypto.keys import Party
 from fltutor.crypto.shamir import SHARE_BYTES, Share
@@ -47,7 +48,7 @@ def sender(message: Any) -> str:
 
 
 def _number(name: str, value: Any) -> str | None:
-    if type(value) is not int and not isinstance(value, np.integer):
+    if not is_whole(value):
         return f"{name} must be a whole number, got {type(value).__name__}"
     if abs(int(value)) >= 2 ** (8 * _NUMBER):  # too long for the wire, or even to be written
         return f"{name} must be a whole number of {_NUMBER} bytes, got a longer one"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fltutor.border import as_flag, as_kind, shown
+from fltutor.border import as_flag, as_kind, is_whole, shown
 from fltutor.crypto import shamir
 from fltutor.crypto.keys import KeyPair, agree, derive
 from fltutor.crypto.shamir import Share
@@ -199,8 +199,7 @@ class SecAggServer:
         """
         why = as_kind("why", why, str)
         present = {Phase.SHARES: self._adverts, Phase.UPLOAD: self._dealt}.get(self._phase, {})
-        known = type(client) is int or isinstance(client, np.integer)
-        if not known or client not in present or client in self.excluded:
+        if not is_whole(client) or client not in present or client in self.excluded:
             raise ProtocolAbort(
                 f"client {shown(client)} cannot be excluded: it has no part in phase "
                 f"{self._phase.name}"
